@@ -1,0 +1,169 @@
+"""One row a track: what a corpus says about it, and the Parquet table that the rest of the pipeline reads.
+
+Only `tags` ever reach a prompt. Title, artist, album and year describe the row and are kept away from the language
+model on purpose (paper section 2.2: they invite it to recite what it knows about the artist).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lpmc_errors import TableError
+from lpmc_files import atomic_path
+
+
+@dataclass(frozen=True)
+class TaggedTrack:
+    """A track or clip with the tags its corpus gives it.
+
+    `split` carries the corpus's own name (`train`, `valid`, `test`, ...; empty when it has none).
+    `audio_path` is absolute or relative to the audio root, None when the corpus ships no audio.
+    `extra` holds further published columns under the corpus's own names (for MusicCaps `ytid`, `start_s`, ...;
+    for rendered clips the exact facts); its values must be JSON.
+    """
+
+    track_id: str
+    tags: tuple[str, ...]
+    split: str = ""
+    source: str = ""
+    licence: str = ""
+    audio_path: str | None = None
+    reference_captions: tuple[str, ...] = ()
+    title: str | None = None
+    artist: str | None = None
+    album: str | None = None
+    year: int | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+TRACKS_SCHEMA = pa.schema(
+    [
+        ("track_id", pa.string()),
+        ("tags", pa.list_(pa.string())),
+        ("split", pa.string()),
+        ("source", pa.string()),
+        ("licence", pa.string()),
+        ("audio_path", pa.string()),
+        ("reference_captions", pa.list_(pa.string())),
+        ("title", pa.string()),
+        ("artist", pa.string()),
+        ("album", pa.string()),
+        ("year", pa.int64()),
+        ("extra", pa.string()),  # JSON object
+    ]
+)
+
+ROWS_PER_GROUP = 10_000  # bounds the memory of reading and writing; a row is about 0.3 kB
+
+
+def clean_tags(tags: Iterable[str]) -> tuple[str, ...]:
+    """Tags with surrounding white space and exact repetitions removed; order and spelling stay the corpus's own."""
+    return tuple(dict.fromkeys(text for text in (tag.strip() for tag in tags) if text))
+
+
+def _row(track: TaggedTrack) -> dict[str, Any]:
+    row = {name: getattr(track, name) for name in TRACKS_SCHEMA.names if name != "extra"}
+    row["tags"] = list(track.tags)
+    row["reference_captions"] = list(track.reference_captions)
+    row["extra"] = json.dumps(dict(track.extra), ensure_ascii=False, sort_keys=True)
+    return row
+
+
+def write_tracks(tracks: Iterable[TaggedTrack], output: Path) -> int:
+    """Write the tracks table to `output` atomically and return the number of rows.
+
+    Raises `TableError` for an empty or repeated `track_id`, `DiskError` when the disk refuses.
+    """
+    seen: set[str] = set()
+    rows: list[dict[str, Any]] = []
+    with atomic_path(output) as temporary, pq.ParquetWriter(temporary, TRACKS_SCHEMA) as writer:
+        for track in tracks:
+            if not track.track_id:
+                raise TableError(output, f"row {len(seen) + 1} has an empty track_id", "give every track an id")
+            if track.track_id in seen:
+                raise TableError(output, f"track_id {track.track_id!r} occurs twice", "make the ids unique")
+            seen.add(track.track_id)
+            rows.append(_row(track))
+            if len(rows) == ROWS_PER_GROUP:
+                writer.write_table(pa.Table.from_pylist(rows, schema=TRACKS_SCHEMA))
+                rows.clear()
+        if rows or not seen:
+            writer.write_table(pa.Table.from_pylist(rows, schema=TRACKS_SCHEMA))
+    return len(seen)
+
+
+def open_tracks(path: Path) -> pq.ParquetFile:
+    """Open a tracks table after checking that it is one.
+
+    Raises `TableError` when the file is missing, is not Parquet, or lacks the columns `track_id` and `tags`.
+    """
+    if not path.is_file():
+        raise TableError(path, "no such tracks table", "make one with `lpmc tracks SOURCE --root DIR --output FILE`")
+    try:
+        table = pq.ParquetFile(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise TableError(
+            path, "is not a Parquet file", "make a tracks table with `lpmc tracks table --root FILE --output FILE`"
+        ) from error
+    names = table.schema_arrow.names
+    missing = [name for name in ("track_id", "tags") if name not in names]
+    if missing:
+        raise TableError(
+            path,
+            f"has no column {' and '.join(missing)} (it has {', '.join(names) or 'none'})",
+            "turn your own table into a tracks table with `lpmc tracks table --root FILE --output FILE`",
+        )
+    for name in ("track_id", "tags"):
+        kind = table.schema_arrow.field(name).type
+        fits = pa.types.is_list(kind) or pa.types.is_large_list(kind) if name == "tags" else _is_string(kind)
+        if not fits:
+            expected = "a list of strings" if name == "tags" else "strings"
+            raise TableError(
+                path,
+                f"column {name} holds {kind}, expected {expected}",
+                "turn your own table into a tracks table with `lpmc tracks table --root FILE --output FILE`",
+            )
+    return table
+
+
+def _is_string(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def count_tracks(path: Path) -> int:
+    """Number of rows of a tracks table, from its footer. Raises `TableError`."""
+    with open_tracks(path) as table:
+        return int(table.metadata.num_rows)
+
+
+def read_tracks(path: Path) -> Iterator[TaggedTrack]:
+    """Stream the rows of a tracks table in file order. Raises `TableError` (see `open_tracks`)."""
+    with open_tracks(path) as table:
+        present = [name for name in TRACKS_SCHEMA.names if name in table.schema_arrow.names]
+        for batch in table.iter_batches(batch_size=ROWS_PER_GROUP, columns=present):
+            for row in batch.to_pylist():
+                yield _track(row)
+
+
+def _track(row: dict[str, Any]) -> TaggedTrack:
+    return TaggedTrack(
+        track_id=row["track_id"],
+        tags=clean_tags(tag for tag in row["tags"] or () if tag),
+        split=row.get("split") or "",
+        source=row.get("source") or "",
+        licence=row.get("licence") or "",
+        audio_path=row.get("audio_path"),
+        reference_captions=tuple(row.get("reference_captions") or ()),
+        title=row.get("title"),
+        artist=row.get("artist"),
+        album=row.get("album"),
+        year=row.get("year"),
+        extra=json.loads(row.get("extra") or "{}"),
+    )

@@ -1,0 +1,470 @@
+"""The command line: parse, call, print. Everything heavy is imported inside the command that needs it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from lpmc_errors import (
+    EXIT_DONE,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_PARTIAL,
+    LpmcError,
+    MissingExtraError,
+    UsageError,
+    disk_fault,
+)
+
+EPILOG = (
+    "Exit codes: 0 done; 1 the run failed; 2 wrong usage; 3 done, but some items were recorded as failed; "
+    "75 interrupted, run the same command again to resume."
+)
+
+
+def say(text: str) -> None:
+    """A line for the person, on standard error, so that standard output stays the program's result."""
+    print(text, file=sys.stderr, flush=True)
+
+
+class FaultsInOneLine(TyperGroup):
+    """Every foreseen fault is one line on standard error and a documented exit code, never a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; `LpmcError`, Ctrl-C and disk faults end the program with their exit code."""
+        try:
+            return super().invoke(ctx)
+        except LpmcError as error:
+            say(f"lpmc: {error}")
+            ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            say("lpmc: interrupted; run the same command again to resume")
+            ctx.exit(EXIT_INTERRUPTED)
+        except OSError as error:
+            fault = disk_fault(error, error.filename or "the disk")
+            if fault is None:
+                raise
+            say(f"lpmc: {fault}")
+            ctx.exit(fault.exit_code)
+
+
+app = typer.Typer(
+    name="lpmc",
+    cls=FaultsInOneLine,
+    help="LP-MusicCaps: tags to captions, the dataset, the model, its scores and the demo.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output, nothing else.")]
+ModelOption = Annotated[
+    str,
+    typer.Option("--model", help="A model directory (of `lpmc train`, `lpmc convert` or the quickstart) or a Hub id."),
+]
+DEFAULT_QUICKSTART = Path("quickstart-output")
+DEFAULT_MODEL = str(DEFAULT_QUICKSTART / "model")
+
+
+def emit(value: Any, as_json: bool, text: Callable[[], None]) -> None:
+    """Print `value` as JSON, or call `text` to print it for a person."""
+    if as_json:
+        print(json.dumps(value, ensure_ascii=False, indent=2))
+    else:
+        text()
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
+    """Give `update(done, total, note)`: a live bar on a terminal, now and then a plain line elsewhere."""
+    import time
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    if console.is_terminal:
+        columns = (
+            TextColumn(title),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        with Progress(*columns, console=console) as progress:
+            task = progress.add_task(title, total=None, note="")
+            yield lambda done, total, note="": progress.update(task, completed=done, total=total, note=note)
+        return
+    spoken = time.monotonic()
+
+    def update(done: int, total: int, note: str = "") -> None:
+        nonlocal spoken
+        if time.monotonic() - spoken >= 10 or (total and done == total and time.monotonic() - spoken >= 1):
+            spoken = time.monotonic()
+            say(f"{title}: {done}/{total}" + (f" ({note})" if note else ""))
+
+    yield update
+
+
+@contextmanager
+def extra_needed(extra: str) -> Iterator[None]:
+    """Name the extra to install when an import inside the block fails."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(error.name or "a package", extra=extra) from error
+
+
+@app.command()
+def quickstart(
+    audio: Annotated[
+        list[Path] | None, typer.Option("--audio", help="Also caption this file (may be repeated).")
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", help="Where everything is written.")] = DEFAULT_QUICKSTART,
+    clips: Annotated[int, typer.Option("--clips", min=40, help="Number of 10-second clips to render.")] = 240,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the corpus and the training.")] = 0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Do everything once, small: render a corpus, caption its tags, build the dataset, train, caption audio."""
+    with extra_needed("all"):
+        from lpmc_quickstart import run_quickstart
+
+        result = run_quickstart(output, audio or [], clips=clips, seed=seed, say=say, bar=progress_bar)
+    emit(result.to_dict(), as_json, lambda: result.print_report())
+    raise typer.Exit(EXIT_PARTIAL if result.failed_files else EXIT_DONE)
+
+
+@app.command()
+def tracks(
+    source: Annotated[
+        str, typer.Argument(help="Name of the corpus reader, e.g. rendered, audio_folder, table, musiccaps.")
+    ],
+    root: Annotated[Path, typer.Option("--root", help="The corpus: its folder or its file.")],
+    output: Annotated[Path, typer.Option("--output", help="The tracks table to write (Parquet).")],
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="An option of the source as KEY=VALUE, e.g. clips=100, tags_column=keywords."),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Read a corpus in its owners' own format and write the tracks table."""
+    from dataset_builder.sources import read_source
+    from dataset_builder.tracks import write_tracks
+
+    skipped: list[dict[str, str]] = []
+    counts = {"without_tags": 0}
+    with extra_needed("render"), progress_bar(f"tracks {source}") as update:
+
+        def counted() -> Iterator[Any]:
+            found = read_source(
+                source,
+                root,
+                option or [],
+                on_skip=lambda item, reason: skipped.append({"item": str(item), "reason": reason}),
+                progress=lambda done, total: update(done, total, ""),
+            )
+            for track in found:
+                counts["without_tags"] += not track.tags
+                yield track
+
+        rows = write_tracks(counted(), output)
+    result = {"output": str(output), "tracks": rows, **counts, "skipped": skipped}
+
+    def text() -> None:
+        print(f"{rows} tracks written to {output} ({counts['without_tags']} without tags)")
+        for item in skipped:
+            say(f"skipped {item['item']}: {item['reason']}")
+
+    emit(result, as_json, text)
+    raise typer.Exit(EXIT_PARTIAL if skipped else EXIT_DONE)
+
+
+@app.command("pseudo-caption")
+def pseudo_caption(
+    tracks: Annotated[Path, typer.Argument(help="The tracks table (Parquet) of `lpmc tracks`.")],
+    output: Annotated[Path, typer.Option("--output", help="The captions table to write (Parquet).")],
+    store: Annotated[
+        Path | None,
+        typer.Option("--store", help="Where raw answers are kept (SQLite); default: OUTPUT with .store.sqlite."),
+    ] = None,
+    instructions: Annotated[str, typer.Option("--instructions", help="Comma-separated; all four by default.")] = (
+        "writing,summary,paraphrase,attribute_prediction"
+    ),
+    backend: Annotated[str, typer.Option("--backend", help="openai, local, tag-concat or template.")] = "local",
+    base_url: Annotated[
+        str | None, typer.Option("--base-url", help="An OpenAI-compatible endpoint, e.g. http://127.0.0.1:8000/v1.")
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", help="Model name at the endpoint, or a local model.")] = None,
+    wording: Annotated[
+        str | None,
+        typer.Option("--wording", help="released (the paper's) or small (few-shot, for models of 0.1 to 3 B)."),
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option("--temperature", min=0.0, help="Default: the server's; local: 0.")
+    ] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option("--max-tokens", min=8, help="Longest answer; default: by instruction and wording.")
+    ] = None,
+    concurrency: Annotated[int, typer.Option("--concurrency", min=1, help="Requests under way at once (openai).")] = 8,
+    timeout: Annotated[
+        float, typer.Option("--timeout", min=1.0, help="Seconds to wait for one answer (openai).")
+    ] = 300.0,
+    fallback: Annotated[
+        bool, typer.Option("--fallback/--no-fallback", help="Put the template caption in place of a failed answer.")
+    ] = True,
+    retry_refused: Annotated[
+        bool, typer.Option("--retry-refused", help="Send requests again that the endpoint refused in an earlier run.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Turn the tags of every track into captions. Run it again to resume: an answer is never bought twice."""
+    from dataclasses import asdict
+
+    from dataset_builder.captioning.jobs import BASELINES
+    from dataset_builder.captioning.pseudo_caption import (
+        caption_tracks,
+        caption_with_baseline,
+        make_plan,
+        parse_instructions,
+    )
+    from dataset_builder.tracks import open_tracks
+
+    names = parse_instructions(instructions)
+    open_tracks(tracks).close()  # a wrong table is named before a model is loaded
+    if backend in BASELINES:
+        summary = caption_with_baseline(tracks, output, backend)
+    else:
+        answering = _backend(backend, base_url, model, concurrency, timeout)
+        plan = make_plan(
+            answering, names, wording=wording, temperature=temperature, fallback=fallback, token_limit=max_tokens
+        )
+        with progress_bar("pseudo-caption") as update:
+            summary = caption_tracks(
+                tracks,
+                output,
+                store or output.with_suffix(".store.sqlite"),
+                answering,
+                plan,
+                lambda done, total: update(
+                    done.jobs, total, f"{done.answers} answers, {done.faults} faults, {done.reused} from the store"
+                ),
+                retry_refused=retry_refused,
+            )
+
+    def text() -> None:
+        outcomes = ", ".join(f"{count} {name}" for name, count in sorted(summary.outcomes.items()))
+        print(f"{summary.rows} captions of {summary.tracks} tracks in {output}: {outcomes}")
+        print(
+            f"{summary.template_fallbacks} rows carry the template in place of an answer; "
+            f"{summary.requests_sent} requests sent, {summary.answers_bought} answers bought "
+            f"({summary.prompt_tokens} + {summary.completion_tokens} tokens), {summary.jobs_reused} rows from the store"
+        )
+
+    emit(asdict(summary), as_json, text)
+    raise typer.Exit(EXIT_PARTIAL if summary.failed else EXIT_DONE)
+
+
+def _backend(name: str, base_url: str | None, model: str | None, concurrency: int, timeout: float) -> Any:
+    if name == "openai":
+        from dataset_builder.captioning.backends.openai_chat import ChatBackend
+
+        if not model:
+            raise UsageError("--model", "is needed with --backend openai", "name the model that the endpoint serves")
+        return ChatBackend(model, base_url=base_url, concurrency=concurrency, timeout=timeout)
+    if name == "local":
+        if base_url:
+            raise UsageError("--base-url", "belongs to --backend openai", "add --backend openai or leave it out")
+        from dataset_builder.captioning.backends.local import DEFAULT_MODEL as LOCAL_MODEL
+        from dataset_builder.captioning.backends.local import LocalBackend
+
+        return LocalBackend(model or LOCAL_MODEL)
+    raise UsageError(f"--backend {name}", "is unknown", "choose from openai, local, tag-concat, template")
+
+
+@app.command()
+def build(
+    captions: Annotated[Path, typer.Argument(help="The captions table (Parquet) of `lpmc pseudo-caption`.")],
+    tracks: Annotated[Path, typer.Option("--tracks", help="The tracks table (Parquet) that was captioned.")],
+    config: Annotated[str, typer.Option("--config", help="Name of the configuration, e.g. rendered, mtt, msd.")],
+    output: Annotated[Path, typer.Option("--output", help="The dataset directory.")] = Path("lp-musiccaps"),
+    audio_root: Annotated[
+        Path | None, typer.Option("--audio-root", help="Folder that relative audio paths start from.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Join captions, tracks and audio into the directory that `load_dataset` opens and `lpmc push` publishes."""
+    from dataset_builder.build import build_dataset
+
+    with progress_bar("build") as update:
+        report = build_dataset(
+            captions,
+            tracks,
+            config=config,
+            output=output,
+            audio_root=audio_root,
+            progress=lambda d, t: update(d, t, ""),
+        )
+
+    def text() -> None:
+        splits = ", ".join(f"{name} {count}" for name, count in report.splits.items())
+        print(f"{output}: configuration {config} with {splits} rows")
+        for item, reason in report.failed_audio:
+            say(f"no audio for {item}: {reason}")
+        print(f'open it with: load_dataset("{output.name}", "{config}")   (from {output.resolve().parent})')
+
+    emit(report.to_dict(), as_json, text)
+    raise typer.Exit(EXIT_PARTIAL if report.failed_audio else EXIT_DONE)
+
+
+@app.command()
+def push(
+    directory: Annotated[Path, typer.Argument(help="The dataset directory of `lpmc build`.")],
+    repo: Annotated[str, typer.Option("--repo", help="ORG/NAME on the Hub.")],
+    private: Annotated[bool, typer.Option("--private", help="Create the repository as a private one.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Publish a dataset directory on the Hugging Face Hub (token: `hf auth login` or HF_TOKEN)."""
+    from dataset_builder.publish import push_dataset
+
+    url = push_dataset(directory, repo, private=private)
+    emit({"url": url}, as_json, lambda: print(f"published: {url}"))
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A recipe (YAML) or the name of one that ships, e.g. quickstart.")],
+    output: Annotated[Path, typer.Option("--output", help="The model directory to write.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="KEY=VALUE, e.g. optimisation.learning_rate=1e-4.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Train the captioning model on a dataset directory or Hub dataset. Run it again to resume."""
+    with extra_needed("train"):
+        from modeling_lpmc.training.train import run_training
+
+        with progress_bar("train") as update:
+            result = run_training(recipe, output, overrides or [], progress=lambda d, t, note="": update(d, t, note))
+    emit(result.to_dict(), as_json, lambda: print(result.summary()))
+
+
+@app.command()
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of the released code (.pth).")],
+    output: Annotated[Path, typer.Option("--output", help="The model directory to write.")],
+    config: Annotated[
+        Path | None, typer.Option("--config", help="JSON with the sizes, where the weights can't tell.")
+    ] = None,
+    tokenizer: Annotated[str | None, typer.Option("--tokenizer", help="Directory or Hub id of its tokenizer.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Convert a released checkpoint, checked key by key."""
+    with extra_needed("model"):
+        from modeling_lpmc.conversion import convert_checkpoint
+
+        report = convert_checkpoint(checkpoint, output, sizes=config, tokenizer=tokenizer)
+    emit(report.to_dict(), as_json, lambda: print(report.summary()))
+
+
+@app.command()
+def caption(
+    paths: Annotated[list[Path], typer.Argument(help="Audio files or folders (searched recursively).")],
+    model: ModelOption = DEFAULT_MODEL,
+    beams: Annotated[
+        int | None, typer.Option("--beams", min=1, help="Beams of the search; default: the model's own (5).")
+    ] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="10-second windows decoded together.")] = 8,
+    output: Annotated[Path | None, typer.Option("--output", help="Also write the JSON to this file.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Caption audio files: one sentence per 10 seconds and one for the track."""
+    with extra_needed("model"):
+        from modeling_lpmc.captioner import Captioner, TrackCaption, find_audio
+    from lpmc_files import write_json
+
+    files = find_audio(paths)
+    captioner = Captioner.from_pretrained(model)
+    results, failed = [], []
+    with progress_bar("caption") as update:
+        for result in captioner.caption_files(files, batch_size=batch_size, num_beams=beams):
+            (results if isinstance(result, TrackCaption) else failed).append(result)
+            update(len(results) + len(failed), len(files), "")
+            if not isinstance(result, TrackCaption):
+                say(f"lpmc: {result.error}")
+    records = [result.to_dict() for result in results]
+    if output is not None:
+        write_json(output, records)
+
+    def text() -> None:
+        for result in results:
+            print(f"{result.path} ({result.duration:.2f} s): {result.caption}")
+            for segment in result.segments:
+                print(f"  {segment.start:8.2f} - {segment.end:8.2f} s  {segment.text}")
+
+    emit(records, as_json, text)
+    if failed:
+        raise typer.Exit(EXIT_PARTIAL if results else EXIT_FAILED)
+
+
+@app.command()
+def evaluate(
+    file: Annotated[
+        Path, typer.Argument(help="inference.json, CSV, JSONL or Parquet with `prediction` and `ground_truth`.")
+    ],
+    training_captions: Annotated[
+        Path | None, typer.Option("--training-captions", help="Text file, one caption a line: adds novelty.")
+    ] = None,
+    bertscore_model: Annotated[
+        str | None, typer.Option("--bertscore-model", help="Model directory or id for BERTScore (slow without a GPU).")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Score captions against references, with the rows that a blind system reaches beside them."""
+    with extra_needed("metrics"):
+        from caption_metrics.report import render_table
+        from caption_metrics.score import evaluate_captions, read_captions_file, read_pairs
+
+        known = read_captions_file(training_captions) if training_captions else None
+        with progress_bar("evaluate") as update:
+            card = evaluate_captions(
+                read_pairs(file),
+                training_captions=known,
+                bertscore_model=bertscore_model,
+                progress=lambda d, t: update(d, t, ""),
+            )
+
+    def text() -> None:
+        from rich.console import Console
+
+        Console().print(render_table(card))
+
+    emit(card.to_dict(), as_json, text)
+
+
+@app.command()
+def demo(
+    model: ModelOption = DEFAULT_MODEL,
+    port: Annotated[int | None, typer.Option("--port", help="Default: the first free port from 7860.")] = None,
+) -> None:
+    """Open the Gradio page that captions music in the browser."""
+    with extra_needed("space"):
+        from space.app import launch
+
+        launch(model, port=port)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""Files that are either whole or absent: written under a temporary name beside the target, then renamed."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lpmc_errors import disk_faults_named
+
+
+@contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """Give a temporary path beside `target`; when the block ends well the file there replaces `target`.
+
+    If the block raises, the temporary file is removed and `target` stays as it was.
+    Raises `DiskError` when the disk is full or forbidden. The suffix of `target` is kept, as some writers look at it.
+    """
+    with disk_faults_named(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{target.stem}.", suffix=target.suffix, dir=target.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)  # mkstemp makes it private; a result file is the user's to share
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(target: Path, text: str) -> None:
+    """Write UTF-8 text atomically. Raises `DiskError`."""
+    with atomic_path(target) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(target: Path, value: Any) -> None:
+    """Write `value` as indented UTF-8 JSON atomically. Raises `DiskError`."""
+    write_text(target, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
