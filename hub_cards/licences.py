@@ -1,0 +1,84 @@
+"""Licences as the Hub names them, and what is known about the licences of each source corpus."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_CREATIVE_COMMONS = (
+    "cc cc0-1.0 cc-by-2.0 cc-by-2.5 cc-by-3.0 cc-by-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc-by-nc-2.0 cc-by-nc-3.0 "
+    "cc-by-nc-4.0 cc-by-nd-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0"
+)
+_OTHERS = (
+    "apache-2.0 mit openrail bigscience-openrail-m creativeml-openrail-m bigscience-bloom-rail-1.0 bigcode-openrail-m "
+    "afl-3.0 artistic-2.0 bsl-1.0 bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear c-uda cdla-sharing-1.0 "
+    "cdla-permissive-1.0 cdla-permissive-2.0 wtfpl ecl-2.0 epl-1.0 epl-2.0 etalab-2.0 eupl-1.1 eupl-1.2 agpl-3.0 gfdl "
+    "gpl gpl-2.0 gpl-3.0 lgpl lgpl-2.1 lgpl-3.0 isc h-research intel-research lppl-1.3c ms-pl apple-ascl apple-amlr "
+    "mpl-2.0 odc-by odbl openmdw-1.0 openrail++ osl-3.0 postgresql ofl-1.1 ncsa unlicense zlib pddl lgpl-lr "
+    "deepfloyd-if-license fair-noncommercial-research-license llama2 llama3 llama3.1 llama3.2 llama3.3 llama4 "
+    "grok2-community gemma unknown other"
+)
+HUB_LICENCES = frozenset(f"{_CREATIVE_COMMONS} {_OTHERS}".split())
+"""The identifiers that `license:` may have (https://huggingface.co/docs/hub/repositories-licenses)."""
+
+
+def hub_licence(text: str) -> str | None:
+    """The Hub's identifier of a licence that a corpus names in its own way, None when there is none.
+
+    Understands `CC BY-NC-SA 4.0`, `Attribution-NonCommercial 3.0 International`, CC0 and creativecommons.org addresses.
+    """
+    name = re.sub(r"\([^)]*\)", " ", text).strip().lower()  # `CC BY-SA 4.0 (text)`
+    if name in HUB_LICENCES:
+        return name
+    if "creativecommons.org/" in name:
+        name = re.sub(r".*creativecommons\.org/(licenses|publicdomain)/", "", name)
+        kind, _, version = name.strip("/").partition("/")
+        name = f"{'cc0' if kind == 'zero' else 'cc-' + kind}-{version.partition('/')[0]}"
+    words = (
+        name.replace("attribution", "by").replace("noncommercial", "nc").replace("non-commercial", "nc")
+    )  # the long names of FMA's tracks.csv
+    words = words.replace("sharealike", "sa").replace("share alike", "sa").replace("noderivatives", "nd")
+    words = re.sub(r"\b(creative commons|international|unported|license|licence|universal)\b", " ", words)
+    words = re.sub(r"[^a-z0-9.]+", "-", words).strip("-")
+    if re.fullmatch(r"(cc-?)?(0|zero)(-1.0)?", words) or words in {"cc0", "cc0-1.0"}:
+        return "cc0-1.0"
+    words = words if words.startswith("cc") else f"cc-{words}"
+    return words if words in HUB_LICENCES else None
+
+
+@dataclass(frozen=True)
+class SourceLicence:
+    """What a corpus says about the use of its audio and of its annotations (tags and captions)."""
+
+    title: str
+    audio: str
+    annotations: str
+    annotations_id: str | None  # the Hub's identifier, None when there is no single one
+    audio_redistributable: bool  # whether a public data set may carry the audio at all
+
+
+# From the corpora's own pages; a field says `unknown` where they say nothing.
+SOURCES = {
+    "fma": SourceLicence("FMA", "Creative Commons, per track", "CC BY 4.0", "cc-by-4.0", True),
+    "slakh": SourceLicence("Slakh2100", "CC BY 4.0", "CC BY 4.0", "cc-by-4.0", True),
+    "mtg_jamendo": SourceLicence(
+        "MTG-Jamendo", "Creative Commons, per track", "CC BY-NC-SA 4.0", "cc-by-nc-sa-4.0", True
+    ),
+    "song_describer": SourceLicence(
+        "Song Describer (evaluation only)", "Creative Commons, per track", "CC BY-SA 4.0", "cc-by-sa-4.0", True
+    ),
+    "magnatagatune": SourceLicence(
+        "MagnaTagATune", "CC BY-NC-SA 3.0", "CC BY-NC-SA 3.0 (research only)", "cc-by-nc-sa-3.0", True
+    ),
+    "musiccaps": SourceLicence("MusicCaps", "YouTube, may not be redistributed", "CC BY-SA 4.0", "cc-by-sa-4.0", False),
+    "msd_ecals": SourceLicence(
+        "Million Song Dataset, ECALS tags", "7digital previews, may not be redistributed", "unknown", None, False
+    ),
+    "rendered": SourceLicence("Rendered scores", "rendered for this data set", "exact, from the score", None, True),
+}
+
+
+def source_licence(source: str) -> SourceLicence:
+    """What is known about `source`; for a corpus of the user's own, that nothing is."""
+    own = SourceLicence(source or "unnamed", "as the user states it", "as the user states it", None, True)
+    return SOURCES.get(source, own)
