@@ -156,7 +156,7 @@ def tracks(
     as_json: JsonFlag = False,
 ) -> None:
     """Read a corpus in its owners' own format and write the tracks table."""
-    from dataset_builder.sources import read_source
+    from dataset_builder.sources.options import read_source
     from dataset_builder.tracks import write_tracks
 
     skipped: list[dict[str, str]] = []
@@ -301,6 +301,8 @@ def build(
     as_json: JsonFlag = False,
 ) -> None:
     """Join captions, tracks and audio into the directory that `load_dataset` opens and `lpmc push` publishes."""
+    from dataclasses import asdict
+
     from dataset_builder.build import build_dataset
 
     with progress_bar("build") as update:
@@ -314,13 +316,13 @@ def build(
         )
 
     def text() -> None:
-        splits = ", ".join(f"{name} {count}" for name, count in report.splits.items())
-        print(f"{output}: configuration {config} with {splits} rows")
+        splits = ", ".join(f"{name} {count}" for name, count in report.rows.items())
+        print(f"{output}: configuration {config}, rows: {splits}")
         for item, reason in report.failed_audio:
             say(f"no audio for {item}: {reason}")
         print(f'open it with: load_dataset("{output.name}", "{config}")   (from {output.resolve().parent})')
 
-    emit(report.to_dict(), as_json, text)
+    emit(asdict(report) | {"directory": str(report.directory)}, as_json, text)
     raise typer.Exit(EXIT_PARTIAL if report.failed_audio else EXIT_DONE)
 
 

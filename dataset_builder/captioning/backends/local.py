@@ -43,7 +43,8 @@ def default_model_file() -> Path:
 class LocalBackend:
     """A causal language model of transformers, on the GPU when there is one.
 
-    `model` is the default model's name, a directory, a `.gguf` file or a Hub id. Loading happens in `check` and
+    `model` is the default model's name, a directory, a `.gguf` file or a Hub id. `precision` is `float32`, `bfloat16`
+    or `auto`: bfloat16 where the hardware multiplies it (it is recorded with every answer). Loading happens in `check` and
     raises `MissingExtraError` without torch, `ModelError` when the model can't be loaded.
     """
 
@@ -51,8 +52,9 @@ class LocalBackend:
     provider = "local"
     concurrency = 1
 
-    def __init__(self, model: str = DEFAULT_MODEL, *, batch_size: int = BATCH_SIZE) -> None:
+    def __init__(self, model: str = DEFAULT_MODEL, *, batch_size: int = BATCH_SIZE, precision: str = "auto") -> None:
         self.model = model
+        self._precision = precision
         self.batch_size = batch_size
         self._prefixes: dict[tuple[Message, ...], tuple[str, Any, Any]] = {}
 
@@ -74,8 +76,9 @@ class LocalBackend:
         if model == DEFAULT_MODEL or model.endswith(".gguf"):
             file = default_model_file() if model == DEFAULT_MODEL else Path(model)
             source, arguments["gguf_file"] = str(file.parent), file.name
-        # bfloat16 halves the time on a GPU; on a CPU without its instructions it multiplies it.
-        dtype = self._torch.bfloat16 if self._device == "cuda" else self._torch.float32
+        if self._precision == "auto":
+            self._precision = "bfloat16" if _multiplies_bfloat16(torch, self._device) else "float32"
+        dtype = getattr(torch, self._precision)
         try:
             # The readers draw bars of their own, which would cross the bar of the run.
             with contextlib.redirect_stderr(io.StringIO()):
@@ -173,8 +176,18 @@ class LocalBackend:
             text = self._tokenizer.decode(row, skip_special_tokens=True)
             ended = bool((row == self._model.generation_config.eos_token_id).any())
             used = int((row != self._model.generation_config.pad_token_id).sum())
-            answers.append(Answer(text, self.model, "stop" if ended else "length", int(length), used))
+            answers.append(
+                Answer(text, f"{self.model} ({self._precision})", "stop" if ended else "length", int(length), used)
+            )
         return answers
+
+
+def _multiplies_bfloat16(torch: Any, device: str) -> bool:
+    """GPUs since 2020, and CPUs with tile instructions (AMX); elsewhere bfloat16 is emulated and slower than float32."""
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    supported = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return bool(supported and supported())
 
 
 class _SeededNoise:

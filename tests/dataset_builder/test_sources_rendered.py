@@ -1,0 +1,382 @@
+"""The rendered corpus: what is written is true of what is heard, and the same everywhere."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+pytest.importorskip("pretty_midi", reason="the SoundFont comes with the extra `render`")
+
+from dataset_builder.sources import rendered, rendered_player
+from dataset_builder.sources.rendered import arrange, describe, read_rendered, render_corpus, split_of, tempo_word
+from dataset_builder.sources.rendered_genres import GENRES
+from dataset_builder.sources.rendered_instruments import DRUM_KEYS, INSTRUMENTS
+from dataset_builder.sources.rendered_player import play, soundfont_path
+from dataset_builder.sources.rendered_soundfont import SoundFont
+from dataset_builder.sources.rendered_theory import Key, chord, melody_classes
+from dataset_builder.tracks import TaggedTrack, read_tracks, write_tracks
+from lpmc_errors import AudioError, MissingExtraError, TableError, UsageError
+
+PROJECT = Path(__file__).resolve().parents[2]
+RATE = 16_000
+CLIP_S = 7.0
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> tuple[Path, list[TaggedTrack]]:
+    """120 clips: ten of each genre, as a run of `render_corpus` leaves them."""
+    root = tmp_path_factory.mktemp("rendered")
+    return root, render_corpus(root, clips=120, duration_s=CLIP_S)
+
+
+@pytest.fixture(scope="module")
+def waves(corpus) -> list[np.ndarray]:
+    root, tracks = corpus
+    return [soundfile.read(root / str(track.audio_path), dtype="float32")[0] for track in tracks]
+
+
+def _power(wave: np.ndarray, window: int, hop: int) -> np.ndarray:
+    """Power spectrogram, shape = (frames, window // 2 + 1)."""
+    frames = np.lib.stride_tricks.sliding_window_view(wave, window)[::hop] * np.hanning(window)
+    return np.abs(np.fft.rfft(frames, axis=1)) ** 2
+
+
+def _bands(wave: np.ndarray) -> np.ndarray:
+    """Log energy in 32 bands from 40 Hz, shape = (frames, 32); a frame is 16 ms."""
+    edges = np.searchsorted(np.fft.rfftfreq(1024, 1 / RATE), np.geomspace(40, 7900, 33))
+    spectrum = np.cumsum(np.pad(_power(wave, 1024, 256), ((0, 0), (1, 0))), axis=1)
+    return np.log(spectrum[:, np.maximum(edges[1:], edges[:-1] + 1)] - spectrum[:, edges[:-1]] + 1e-4)
+
+
+def _busyness(wave: np.ndarray) -> float:
+    """How much the spectrum rises over 30 ms, on average: large where notes and strokes follow fast."""
+    magnitude = np.sqrt(_power(wave, 1024, 160))
+    level = np.log(1 + 100 * magnitude / magnitude.max())
+    return float(np.maximum(level[3:] - level[:-3], 0).mean())
+
+
+def _features(wave: np.ndarray) -> np.ndarray:
+    bands = _bands(wave)
+    return np.concatenate((bands.mean(axis=0), bands.std(axis=0), [10 * _busyness(wave)]))
+
+
+def test_each_genre_is_in_each_split_and_no_arrangement_repeats(corpus):
+    _, tracks = corpus
+    assert {(track.extra["genre"], track.split) for track in tracks} == {
+        (genre.name, split) for genre in GENRES for split in ("train", "valid", "test")
+    }
+    assert Counter(track.split for track in tracks) == {"train": 96, "valid": 12, "test": 12}
+    assert Counter(split_of(index) for index in range(12)).keys() == {"train", "valid", "test"}
+    tunes: Counter[tuple] = Counter()
+    for index in range(1200):
+        arrangement = arrange(index, 0, 10.0)
+        sixteenth = 15 / arrangement.bpm
+        # The same notes in another key, at another tempo or played a little later would be the same arrangement.
+        tunes[
+            tuple(
+                (
+                    part.instrument.tag,
+                    tuple((round(n.start / sixteenth), n.pitch - arrangement.key.tonic) for n in part.notes),
+                )
+                for part in arrangement.parts
+                if not part.instrument.drum
+            )
+        ] += 1
+    assert max(tunes.values()) == 1
+
+
+def test_tags_are_the_facts_in_the_words_of_a_caption(corpus):
+    _, tracks = corpus
+    for track in tracks:
+        facts = track.extra
+        assert track.tags == (
+            facts["genre"],
+            facts["mood"],
+            *facts["instruments"],
+            tempo_word(facts["bpm"]),
+            facts["key"],
+            f"{facts['metre']} time",
+            "instrumental",
+        )
+        assert len(set(track.tags)) == len(track.tags)
+        assert track.source == "rendered"
+        assert "GPL-2.0" in track.licence
+        json.dumps(dict(facts))
+    assert (tempo_word(89), tempo_word(90), tempo_word(120), tempo_word(121)) == (
+        "slow tempo",
+        "medium tempo",
+        "medium tempo",
+        "fast tempo",
+    )
+
+
+def test_the_reference_caption_states_only_the_facts(corpus):
+    _, tracks = corpus
+    words = {tag for track in tracks for tag in track.extra["instruments"]} | {genre.name for genre in GENRES}
+    words |= {mood.word for genre in GENRES for mood in genre.moods} | {"slow tempo", "medium tempo", "fast tempo"}
+    for track in tracks:
+        (caption,) = track.reference_captions
+        text = f" {caption.lower().replace('.', ' ').replace(',', ' ')} "
+        said = {word for word in words if f" {word} " in text}
+        implied = {word for word in words if any(word != longer and word in longer for longer in said)}
+        assert said - implied <= set(track.tags), caption
+        assert {track.extra["genre"], track.extra["mood"]} <= said, caption
+        assert said >= set(track.extra["instruments"]), caption
+        assert track.extra["reference_style"] == "grammar"
+        assert caption[0].isupper()
+        assert caption.endswith(".")
+    assert len({track.reference_captions for track in tracks}) == len(tracks)
+
+
+def test_clips_sound_from_the_first_moment_to_the_last_and_never_clip(corpus, waves):
+    _, tracks = corpus
+    for track, wave in zip(tracks, waves, strict=True):
+        assert wave.shape == (CLIP_S * RATE,)
+        assert np.abs(wave).max() == pytest.approx(10 ** (-3 / 20), abs=1e-4)
+        loudness = np.sqrt((wave.reshape(-1, RATE // 2) ** 2).mean(axis=1))
+        assert loudness.min() > 10 ** (-45 / 20), track.track_id
+        assert np.sqrt((wave[: RATE // 5] ** 2).mean()) > 10 ** (-45 / 20), track.track_id
+        assert abs(wave.mean()) < 0.01
+
+
+def test_a_nearest_centroid_tells_the_genres_of_held_out_clips(corpus, waves):
+    _, tracks = corpus
+    features = np.stack([_features(wave) for wave in waves])
+    genres = np.array([track.extra["genre"] for track in tracks])
+    train = np.array([track.split == "train" for track in tracks])
+    scaled = (features - features[train].mean(axis=0)) / (features[train].std(axis=0) + 1e-6)
+    names = [genre.name for genre in GENRES]
+    centroids = np.stack([scaled[train & (genres == name)].mean(axis=0) for name in names])
+    guesses = np.array([names[np.argmin(((centroids - clip) ** 2).sum(axis=1))] for clip in scaled[~train]])
+    assert (guesses == genres[~train]).mean() >= 0.75  # chance is 1/12; measured 0.96 over 240 clips
+
+
+def test_busy_genres_sound_busier_and_faster_than_quiet_ones(corpus, waves):
+    _, tracks = corpus
+    busyness = {
+        genre.name: np.mean(
+            [_busyness(wave) for track, wave in zip(tracks, waves, strict=True) if track.tags[0] == genre.name]
+        )
+        for genre in GENRES
+    }
+    assert max(busyness["ambient"], busyness["ballad"]) * 1.5 < min(busyness[name] for name in ("techno", "march"))
+    assert max(busyness, key=busyness.__getitem__) == "metal"
+    tempi = {genre.name: [track.extra["bpm"] for track in tracks if track.tags[0] == genre.name] for genre in GENRES}
+    assert max(tempi["ambient"]) < min(tempi["rock"]) < min(tempi["metal"])
+    assert {tag for track in tracks for tag in track.tags} >= {"slow tempo", "medium tempo", "fast tempo"}
+
+
+def test_the_key_of_the_tags_is_the_key_that_is_heard(corpus, waves):
+    """Chroma against the key profiles of Krumhansl and Kessler (1982), the simplest estimator there is."""
+    _, tracks = corpus
+    profiles = {
+        "major": (6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88),
+        "minor": (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17),
+    }
+    frequency = np.fft.rfftfreq(4096, 1 / RATE)
+    used = (frequency > 60) & (frequency < 2000)
+    pitch_class = np.round(12 * np.log2(frequency[used] / 440) + 69).astype(int) % 12
+    right = 0
+    for track, wave in zip(tracks, waves, strict=True):
+        chroma = np.zeros(12)
+        np.add.at(chroma, pitch_class, np.sqrt(_power(wave, 4096, 2048))[:, used].sum(axis=0))
+        likeness = {
+            Key(tonic, mode).name: np.corrcoef(np.roll(profile, tonic), chroma)[0, 1]
+            for mode, profile in profiles.items()
+            for tonic in range(12)
+        }
+        right += max(likeness, key=likeness.__getitem__) == track.extra["key"]
+    assert right / len(tracks) >= 0.4  # chance is 1/24; a key a semitone off would give 0
+
+
+def test_every_instrument_plays_the_pitch_that_is_written():
+    font = SoundFont(soundfont_path())
+    for name, instrument in INSTRUMENTS.items():
+        if instrument.drum or name == "bells":  # the partials of a struck bar are no multiples of its pitch
+            continue
+        for pitch in (instrument.low + 2, (instrument.low + instrument.high) // 2):
+            wave = font.note(0, instrument.program, pitch, 100, 1.0, 32_000)[6_400:25_600]
+            likeness = {  # of the wave to itself, one period later, for the pitch and its neighbours
+                offset: _self_likeness(wave, 32_000 / (440 * 2 ** ((pitch + offset - 69) / 12)))
+                for offset in (-1.0, -0.5, 0.0, 0.5, 1.0)
+            }
+            assert max(likeness, key=likeness.__getitem__) == 0.0, (name, pitch, likeness)
+
+
+def _self_likeness(wave: np.ndarray, lag: float) -> float:
+    """Autocorrelation at a lag in samples, over four periods so that a semitone shows."""
+    shift = round(4 * lag)
+    return float(np.corrcoef(wave[:-shift], wave[shift:])[0, 1])
+
+
+def test_every_drum_of_every_kit_sounds_and_softer_strokes_are_softer():
+    font = SoundFont(soundfont_path())
+    for program in {instrument.program for instrument in INSTRUMENTS.values() if instrument.drum}:
+        for piece, key in DRUM_KEYS.items():
+            loud, soft = (np.abs(font.note(128, program, key, velocity, 0.1, RATE)).max() for velocity in (110, 40))
+            assert loud > 0.01, (program, piece)
+            assert soft < loud / 4, (program, piece)
+
+
+def test_a_plucked_note_dies_away_and_a_bowed_one_does_not():
+    font = SoundFont(soundfont_path())
+
+    def late_share(name: str) -> float:
+        wave = font.note(0, INSTRUMENTS[name].program, 60, 100, 2.0, RATE)
+        return float(np.abs(wave[28_000:32_000]).max() / np.abs(wave[:8_000]).max())
+
+    assert late_share("banjo") < 0.1
+    assert late_share("violin") > 0.5
+    assert len(font.note(0, 40, 60, 100, 0.5, RATE)) < RATE  # released after half a second, it soon ends
+
+
+def test_every_instrument_of_the_tags_can_be_heard_in_the_mix():
+    for index in range(12):
+        arrangement = arrange(index, 3, 5.0)
+        full = play(arrangement, RATE, 5.0).astype(np.float64)
+        for part in arrangement.parts:
+            rest = replace(arrangement, parts=tuple(other for other in arrangement.parts if other is not part))
+            if not rest.parts:
+                continue
+            without = play(rest, RATE, 5.0).astype(np.float64)
+            # Both are scaled to the same peak: take out of the mix what the others explain of it.
+            left = full - without * (full @ without) / (without @ without)
+            assert np.sqrt((left**2).mean()) > 10 ** (-35 / 20) * np.sqrt((full**2).mean()), part.instrument.tag
+        assert set(arrangement.instruments) == {part.instrument.tag for part in arrangement.parts}
+
+
+def test_notes_stay_in_the_instruments_register_and_on_the_harmony():
+    for index in range(120):
+        arrangement = arrange(index, 1, 20.0)
+        degrees = set(arrangement.key.scale)
+        for part in arrangement.parts:
+            if part.instrument.drum:
+                assert {note.pitch for note in part.notes} <= set(DRUM_KEYS.values())
+                continue
+            pitches = [note.pitch for note in part.notes]
+            assert part.instrument.low <= min(pitches), (arrangement.genre, part.instrument)
+            assert max(pitches) <= part.instrument.high, (arrangement.genre, part.instrument)
+        pitched = [note.pitch % 12 for part in arrangement.parts if not part.instrument.drum for note in part.notes]
+        assert np.mean([pitch in degrees for pitch in pitched]) > 0.7, arrangement.genre
+
+
+def test_numerals_name_the_chords_of_the_key():
+    c_major, a_minor = Key(0, "major"), Key(9, "minor")
+    assert chord("ii7", c_major).pitch_classes == (2, 5, 9, 0)
+    assert chord("bVII", c_major).pitch_classes == (10, 2, 5)
+    assert chord("V7", a_minor).pitch_classes == (4, 8, 11, 2)
+    assert chord("iim7b5", a_minor).pitch_classes == (11, 2, 5, 9)
+    assert 8 in melody_classes(a_minor, chord("V7", a_minor), pentatonic=False)  # the raised seventh ...
+    assert 7 not in melody_classes(a_minor, chord("V7", a_minor), pentatonic=False)  # ... instead of the natural one
+    assert (Key(9, "minor").name, Key(3, "major").name, Key(1, "minor").name) == ("a minor", "eb major", "c# minor")
+
+
+def test_a_clip_is_the_same_file_in_another_process_and_in_a_larger_corpus(tmp_path):
+    """Seven clips, then three, each in its own process: the three are byte for byte the first of the seven."""
+    script = (
+        "import sys; from pathlib import Path; from dataset_builder.sources.rendered import render_corpus;"
+        "render_corpus(Path(sys.argv[1]), clips=int(sys.argv[2]), seed=5, duration_s=4.0)"
+    )
+    for folder, clips in (("seven", "7"), ("three", "3")):
+        subprocess.run([sys.executable, "-c", script, tmp_path / folder, clips], check=True, cwd=PROJECT)
+    sums = {
+        folder: {
+            file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in (tmp_path / folder).rglob("*.flac")
+        }
+        for folder in ("seven", "three")
+    }
+    assert len(sums["three"]) == 3
+    assert sums["three"].items() <= sums["seven"].items()
+    alone = play(arrange(2, 5, 4.0), RATE, 4.0)
+    assert np.array_equal(soundfile.read(tmp_path / "seven/audio/rendered-5-00002.flac", dtype="int16")[0], alone)
+    assert len(set(sums["seven"].values())) == 7
+
+
+def test_a_stopped_rendering_is_continued_and_a_damaged_clip_rendered_anew(tmp_path, monkeypatch):
+    options = {"clips": 4, "duration_s": 2.0}
+    whole = list(read_rendered(tmp_path, **options))
+    contents = {path: path.read_bytes() for path in sorted((tmp_path / "audio").iterdir())}
+    first, second, *_ = contents
+    (tmp_path / "tracks.json").unlink()
+    first.write_bytes(contents[first][:-500])  # cut off
+    second.unlink()
+    rendered_again = []
+    monkeypatch.setattr(rendered, "play", lambda *a: rendered_again.append(a[0].genre) or play(*a))
+    calls: list[tuple[int, int]] = []
+    assert list(read_rendered(tmp_path, **options, progress=lambda done, of: calls.append((done, of)))) == whole
+    assert rendered_again == ["techno", "ambient"]
+    assert calls == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert {path: path.read_bytes() for path in contents} == contents
+    rendered_again.clear()
+    assert list(read_rendered(tmp_path, **options)) == whole
+    assert rendered_again == []
+    with soundfile.SoundFile(first, "w", RATE, 1, "PCM_16", format="FLAC") as file:
+        file.write(np.zeros(2 * RATE, np.int16))  # whole and as long, but not the clip
+    assert list(read_rendered(tmp_path, **options)) == whole
+    assert first.read_bytes() == contents[first]
+    rendered_again.clear()
+    list(read_rendered(tmp_path, **options | {"duration_s": 3.0}))
+    assert len(rendered_again) == 4  # other parameters, other clips
+    (tmp_path / "tracks.json").write_text("{", "utf-8")
+    assert len(list(read_rendered(tmp_path, **options))) == 4
+
+
+def test_a_standing_corpus_is_read_without_the_extra_and_a_new_one_names_it(tmp_path, monkeypatch):
+    tracks = list(read_rendered(tmp_path, clips=2, duration_s=1.0))
+    monkeypatch.setattr(rendered_player.importlib.util, "find_spec", lambda name: None)
+    assert list(read_rendered(tmp_path, clips=2, duration_s=1.0)) == tracks
+    with pytest.raises(MissingExtraError, match=r"pip install 'lp-musiccaps\[render\]'"):
+        list(read_rendered(tmp_path / "new", clips=2))
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_tracks_survive_the_tracks_table(corpus, tmp_path):
+    _, tracks = corpus
+    write_tracks(tracks, tmp_path / "tracks.parquet")
+    assert list(read_tracks(tmp_path / "tracks.parquet")) == tracks
+
+
+@pytest.mark.parametrize(
+    ("options", "item"),
+    [
+        ({"clips": 0}, "clips"),
+        ({"seed": -1}, "seed"),
+        ({"sampling_rate": 100}, "sampling_rate"),
+        ({"duration_s": 0.0}, "duration_s"),
+        ({"duration_s": float("nan")}, "duration_s"),
+    ],
+)
+def test_parameters_out_of_range_are_refused_in_one_line(tmp_path, options, item):
+    with pytest.raises(UsageError) as caught:
+        list(read_rendered(tmp_path, **options))
+    assert str(caught.value).startswith(f"{item}: must")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_root_that_is_a_file_and_a_file_that_is_no_soundfont_are_named(tmp_path):
+    file = tmp_path / "file"
+    file.write_bytes(b"RIFF....WAVE")
+    with pytest.raises(TableError, match="is a file, expected a folder"):
+        list(read_rendered(file))
+    with pytest.raises(AudioError, match="cannot be read as a SoundFont 2 file"):
+        SoundFont(file)
+    with pytest.raises(AudioError, match="has no preset 3 in bank 77"):
+        SoundFont(soundfont_path()).zones(77, 3)
+
+
+@pytest.mark.parametrize("rate", [22_050, 44_100])
+def test_other_sampling_rates_and_lengths_are_rendered_as_asked(rate):
+    arrangement = arrange(6, 0, 2.5)
+    wave = play(arrangement, rate, 2.5)
+    assert wave.dtype == np.int16
+    assert wave.shape == (round(2.5 * rate),)
+    assert describe(arrangement, 6, 0).extra["genre"] == "classical"
