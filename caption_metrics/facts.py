@@ -1,0 +1,238 @@
+"""What a caption claims about the music, as facts of a closed lexicon: genre, mood, instrument, vocals, tempo, key, ...
+
+A word list, not a model: it is fast, it runs anywhere, and a reader can see in `lexicon.yaml` why a fact was found.
+It tests a caption against tags or against another caption, never against the audio.
+
+Facts form a hierarchy ("electric guitar" is a kind of "guitar"). `extract_facts` gives the claims as they stand;
+`with_kinds` adds what they imply. A specific statement supports the general claim, never the other way round.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from functools import lru_cache
+
+from caption_metrics.claims import Claim, denied_words, read_claims
+from caption_metrics.lexicon import CATEGORIES, Fact, lexicon_values, load_lexicon, plain_text, tokenize, with_kinds
+
+__all__ = [
+    "CATEGORIES",
+    "Fact",
+    "FactScore",
+    "FactScores",
+    "extract_facts",
+    "fact_scores",
+    "lexicon_values",
+    "tag_coverage",
+    "unsupported_facts",
+    "with_kinds",
+]
+
+
+def extract_facts(text: str) -> frozenset[Fact]:
+    """The musical facts that `text` (a caption or a tag) claims, each at the precision it is claimed with.
+
+    Longest match first ("bass guitar" is no "bass" plus "guitar"); synonyms, inflections and frequent misspellings
+    give one value; what the text denies ("no drums", "not slow", "vocals are absent") is no claim.
+    `with_kinds` adds the general facts that these imply.
+    """
+    return frozenset(claim.fact for claim in read_claims(text) if not claim.denied)
+
+
+# --- support by tags ------------------------------------------------------------------------------------------------
+
+# Words that a claim may carry without saying anything by them.
+_FILLERS = frozenset(
+    {"music", "song", "songs", "sound", "sounds", "tempo", "tempos", "melody", "vibe", "vibes", "feel", "feeling"}
+    | {"track", "piece", "tune", "beat", "rhythm", "pace", "paced", "player", "mood", "genre", "style", "recording"}
+    | {"quality", "moving", "of", "the", "a", "an", "in", "and", "is", "to"}
+)
+# Neither "ic" nor "al" is cut: "organic" is no organ, "classical" no "classic".
+_ENDINGS = (
+    *("iveness", "fulness", "ousness", "fully", "ation", "ition", "ingly", "ness", "ings", "ists", "edly", "sion"),
+    *("ally", "ing", "ive", "ion", "ous", "ful", "ist", "ies", "ers", "er", "ed", "ly", "es", "s", "y", "e"),
+)
+_SHORTEST_STEM = 4  # letters left when an ending is cut; 3 for a plural s
+
+
+def _stem(word: str) -> str:
+    for ending in _ENDINGS:
+        if word.endswith(ending) and len(word) - len(ending) >= (3 if ending == "s" else _SHORTEST_STEM):
+            return word[: -len(ending)]
+    return word
+
+
+def _misspells(tag_word: str, word: str) -> bool:
+    """Whether an unknown word of a tag is `word` with one letter wrong (two from nine letters on)."""
+    if tag_word in load_lexicon().words or min(len(tag_word), len(word)) < 6 or abs(len(tag_word) - len(word)) > 2:
+        return False
+    kept = sum(block.size for block in SequenceMatcher(None, tag_word, word, autojunk=False).get_matching_blocks())
+    return max(len(tag_word), len(word)) - kept <= (2 if len(word) >= 9 else 1)
+
+
+@dataclass(frozen=True)
+class _Support:
+    """What a list of tags supports."""
+
+    facts: frozenset[Fact]
+    tag_words: tuple[frozenset[str], ...]  # of every tag, without what it denies; one-word tags are in all of them
+    denies_vocals: bool
+
+    def covers(self, claim: Claim, families: bool) -> bool:
+        if claim.fact in self.facts:
+            return True
+        if claim.fact == Fact("vocals", "instrumental") and self.denies_vocals:
+            return True
+        if families and with_kinds([claim.fact]) & self.facts:
+            return True
+        wanted = [word for word in claim.words if word not in _FILLERS]
+        return bool(wanted) and any(
+            all(any(_stem(word) == _stem(given) or _misspells(given, word) for given in words) for word in wanted)
+            for words in self.tag_words
+        )
+
+
+@lru_cache(maxsize=2_000)  # the captions of one track follow each other
+def _support(tags: tuple[str, ...]) -> _Support:
+    claims = [claim for tag in tags for claim in read_claims(tag)]
+    said: list[frozenset[str]] = []
+    for tag in tags:
+        tokens = tokenize(tag)
+        said.append(frozenset(word for word, no in zip(tokens, denied_words(tokens), strict=True) if not no))
+    single = frozenset(word for words in said if len(words) == 1 for word in words)
+    return _Support(
+        facts=with_kinds(claim.fact for claim in claims if not claim.denied),
+        tag_words=tuple(dict.fromkeys(words | single for words in said)),
+        denies_vocals=any(claim.denied and claim.fact == Fact("vocals", "vocals") for claim in claims),
+    )
+
+
+def unsupported_facts(caption: str, tags: Iterable[str], *, families: bool = False) -> frozenset[Fact]:
+    """The facts that `caption` claims and none of `tags` supports.
+
+    A tag supports a claim that it equals or is a kind of ("e-guitar" supports "guitar", "male singer" "vocals",
+    "140 bpm" "fast"), and a claim all of whose words it has in some inflection or with a slip of the pen ("percusive"
+    supports "percussive"); one-word tags may join ("acoustic", "guitar" support "acoustic guitar"). A general tag
+    supports no specific claim ("brass band" no "trumpet"), except with `families`, which asks only for a relative in
+    the same family of the lexicon ("drums" for "snare drum", "bass" for "bass guitar"): the lenient rate to gate on.
+    """
+    support = _support(tuple(tags))
+    return frozenset(
+        claim.fact for claim in read_claims(caption) if not claim.denied and not support.covers(claim, families)
+    )
+
+
+STEM_LETTERS = 5  # coverage compares words by their first five letters
+
+
+def tag_coverage(caption: str, tags: Iterable[str]) -> float | None:
+    """The share of `tags` that `caption` carries, in [0, 1]; None when there are no tags.
+
+    A tag is covered when the caption contains it (lower case, no punctuation, from a word's start), has at least half
+    of its words by their first five letters, or claims all its facts in other words ("e-guitar": "electric guitar").
+    """
+    plain = " " + " ".join(_WORD.findall(plain_text(caption))) + " "
+    stems = {word[:STEM_LETTERS] for word in plain.split()}
+    claimed = with_kinds(extract_facts(caption))
+    covered: list[bool] = []
+    for tag in tags:
+        words = _WORD.findall(plain_text(tag))
+        if not words:
+            continue
+        wanted = {word[:STEM_LETTERS] for word in words}
+        facts = extract_facts(tag)
+        covered.append(
+            f" {' '.join(words)}" in plain
+            or 2 * len(wanted & stems) >= len(wanted)
+            or (bool(facts) and facts <= claimed)
+        )
+    return sum(covered) / len(covered) if covered else None
+
+
+_WORD = re.compile(r"[a-z0-9]+")
+
+
+# --- scores ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FactScore:
+    """Counts and shares of one category (or of all); a share is None when there was nothing to divide by."""
+
+    claimed: int  # facts in the predictions
+    supported: int  # of them, those that the references state or imply
+    stated: int  # facts in the references
+    found: int  # of them, those that the predictions state or imply
+
+    @property
+    def precision(self) -> float | None:
+        return self.supported / self.claimed if self.claimed else None
+
+    @property
+    def recall(self) -> float | None:
+        return self.found / self.stated if self.stated else None
+
+    @property
+    def f1(self) -> float | None:
+        if self.precision is None or self.recall is None:
+            return None
+        total = self.precision + self.recall
+        return 2 * self.precision * self.recall / total if total else 0.0
+
+    def to_dict(self) -> dict[str, float | int | None]:
+        return {
+            "precision": self.precision,
+            "recall": self.recall,
+            "f1": self.f1,
+            "claimed": self.claimed,
+            "stated": self.stated,
+        }
+
+
+@dataclass(frozen=True)
+class FactScores:
+    """Precision, recall and F1 of facts by category and over all (micro); `n` pairs."""
+
+    by_category: dict[str, FactScore]
+    micro: FactScore
+    captions_with_unsupported: int
+    n: int
+
+    @property
+    def hallucination_rate(self) -> float | None:
+        """The share of claimed facts that the references neither state nor imply: 1 - precision."""
+        return None if self.micro.precision is None else 1.0 - self.micro.precision
+
+    def to_dict(self) -> dict[str, object]:
+        return {
+            "micro": self.micro.to_dict(),
+            "hallucination_rate": self.hallucination_rate,
+            "hallucinated_captions": self.captions_with_unsupported / self.n if self.n else None,
+            "by_category": {name: score.to_dict() for name, score in self.by_category.items()},
+        }
+
+
+def fact_scores(predictions: Sequence[str], references: Sequence[str | Sequence[str]]) -> FactScores:
+    """Compare the facts of each prediction with those of its reference (of several references: their union).
+
+    Precision: share of claimed facts that the reference states or implies. Recall: share of stated facts that the
+    prediction states or implies. "guitar" against "electric guitar" thus costs recall, not precision.
+    Raises `ValueError` when the two differ in length.
+    """
+    counts = {category: [0, 0, 0, 0] for category in CATEGORIES}
+    unsupported = 0
+    for prediction, reference in zip(predictions, references, strict=True):
+        texts = [reference] if isinstance(reference, str) else reference
+        claimed = extract_facts(prediction)
+        stated = frozenset(fact for text in texts for fact in extract_facts(text))
+        supported, found = claimed & with_kinds(stated), stated & with_kinds(claimed)
+        for column, facts in enumerate((claimed, supported, stated, found)):
+            for fact in facts:
+                counts[fact.category][column] += 1
+        unsupported += claimed != supported
+    by_category = {category: FactScore(*numbers) for category, numbers in counts.items()}
+    micro = FactScore(*(sum(column) for column in zip(*counts.values(), strict=True)))
+    return FactScores(by_category, micro, unsupported, len(predictions))
