@@ -70,6 +70,7 @@ ModelOption = Annotated[
     str,
     typer.Option("--model", help="A model directory (of `lpmc train`, `lpmc convert` or the quickstart) or a Hub id."),
 ]
+OWN_MODULES = {"caption_metrics", "dataset_builder", "hub_cards", "lpmc_quickstart", "modeling_lpmc", "space"}
 DEFAULT_QUICKSTART = Path("quickstart-output")
 DEFAULT_MODEL = str(DEFAULT_QUICKSTART / "model")
 
@@ -120,6 +121,8 @@ def extra_needed(extra: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] in OWN_MODULES:
+            raise  # a broken installation, which no extra repairs
         raise MissingExtraError(error.name or "a package", extra=extra) from error
 
 

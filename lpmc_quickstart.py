@@ -94,19 +94,22 @@ class QuickstartResult:
     def _score_table(self) -> Any:
         from rich.table import Table
 
-        names = [name for name in ("bleu1", "bleu4", "rougeL", "meteor", "facts_f1") if self.scores.get(name) is not None]
+        names = [
+            name for name in ("bleu1", "bleu4", "rougeL", "meteor", "facts_f1") if self.scores.get(name) is not None
+        ]
         title = f"{self.scores.get('n')} held-out clips: the score means nothing where a blind row reaches it"
         table = Table("system", *names, title=title)
-        rows = {"the model": self.scores, **{f"blind: {name}": row for name, row in self.scores.get("blind", {}).items()}}
+        rows = {
+            "the model": self.scores,
+            **{f"blind: {name}": row for name, row in self.scores.get("blind", {}).items()},
+        }
         for system, values in rows.items():
             cells = (values.get(name) for name in names)
             table.add_row(system, *("-" if value is None else f"{100 * value:.1f}" for value in cells))
         return table
 
 
-def run_quickstart(
-    output: Path, audio: list[Path], *, clips: int, seed: int, say: Say, bar: Bar
-) -> QuickstartResult:
+def run_quickstart(output: Path, audio: list[Path], *, clips: int, seed: int, say: Say, bar: Bar) -> QuickstartResult:
     """Do every step into `output`, caption the test clips and the files of `audio`, and write quickstart.json.
 
     Raises the `LpmcError`s of the steps; a file of `audio` that can't be captioned is recorded, not raised.

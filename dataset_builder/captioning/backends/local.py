@@ -12,7 +12,7 @@ import contextlib
 import copy
 import importlib.util
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +80,7 @@ class LocalBackend:
             self._precision = "bfloat16" if _multiplies_bfloat16(torch, self._device) else "float32"
         dtype = getattr(torch, self._precision)
         try:
-            # The readers draw bars of their own, which would cross the bar of the run.
-            with contextlib.redirect_stderr(io.StringIO()):
+            with _quiet(transformers):
                 self._tokenizer: Any = transformers.AutoTokenizer.from_pretrained(source, **arguments)
                 loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **arguments)
         except ImportError as error:
@@ -180,6 +179,18 @@ class LocalBackend:
                 Answer(text, f"{self.model} ({self._precision})", "stop" if ended else "length", int(length), used)
             )
         return answers
+
+
+@contextlib.contextmanager
+def _quiet(transformers: Any) -> Iterator[None]:
+    """The readers draw bars, which would cross the bar of the run, and warn of packed weights, which these are not."""
+    verbosity = transformers.utils.logging.get_verbosity()
+    transformers.utils.logging.set_verbosity_error()
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        transformers.utils.logging.set_verbosity(verbosity)
 
 
 def _multiplies_bfloat16(torch: Any, device: str) -> bool:
