@@ -19,6 +19,7 @@ from lpmc_errors import (
     EXIT_PARTIAL,
     LpmcError,
     MissingExtraError,
+    ModelError,
     UsageError,
     disk_fault,
 )
@@ -84,7 +85,7 @@ def emit(value: Any, as_json: bool, text: Callable[[], None]) -> None:
 
 
 @contextmanager
-def progress_bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
+def progress_bar(title: str) -> Iterator[Callable[..., None]]:
     """Give `update(done, total, note)`: a live bar on a terminal, now and then a plain line elsewhere."""
     import time
 
@@ -102,7 +103,11 @@ def progress_bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
         )
         with Progress(*columns, console=console) as progress:
             task = progress.add_task(title, total=None, note="")
-            yield lambda done, total, note="": progress.update(task, completed=done, total=total, note=note)
+
+            def draw(done: int, total: int, note: str = "") -> None:
+                progress.update(task, completed=done, total=total, note=note)
+
+            yield draw
         return
     spoken = time.monotonic()
 
@@ -140,6 +145,7 @@ def quickstart(
     with extra_needed("all"):
         from lpmc_quickstart import run_quickstart
 
+        quiet_libraries()
         result = run_quickstart(output, audio or [], clips=clips, seed=seed, say=say, bar=progress_bar)
     emit(result.to_dict(), as_json, lambda: result.print_report())
     raise typer.Exit(EXIT_PARTIAL if result.failed_files else EXIT_DONE)
@@ -353,12 +359,40 @@ def train(
     as_json: JsonFlag = False,
 ) -> None:
     """Train the captioning model on a dataset directory or Hub dataset. Run it again to resume."""
+    from dataclasses import asdict
+
     with extra_needed("train"):
         from modeling_lpmc.training.train import run_training
 
+        quiet_libraries()
         with progress_bar("train") as update:
-            result = run_training(recipe, output, overrides or [], progress=lambda d, t, note="": update(d, t, note))
-    emit(result.to_dict(), as_json, lambda: print(result.summary()))
+            result = run_training(
+                recipe, output, overrides or [], progress=lambda p: update(p.done, p.total, p.stage), say=say
+            )
+
+    def text() -> None:
+        measured = "" if result.evaluation_loss is None else f", {result.evaluation_loss:.3f} on held-out clips"
+        print(f"{output}: {result.updates} updates on {result.train_clips} clips, loss {result.loss:.3f}{measured}")
+        for row in result.skipped:
+            say(f"left out {row.track_id}: {row.reason}")
+        print(f"next: lpmc caption FILE --model {output}   or   lpmc demo --model {output}")
+
+    emit(_plain(asdict(result)), as_json, text)
+    raise typer.Exit(EXIT_PARTIAL if result.skipped else EXIT_DONE)
+
+
+def _plain(value: Any) -> Any:
+    """Paths as text, so that JSON can hold them."""
+    return json.loads(json.dumps(value, default=str))
+
+
+def quiet_libraries() -> None:
+    """Switch off the bars that datasets and transformers draw of their own: one bar a command is enough."""
+    import datasets
+    import transformers
+
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()
 
 
 @app.command()
@@ -372,11 +406,28 @@ def convert(
     as_json: JsonFlag = False,
 ) -> None:
     """Convert a released checkpoint, checked key by key."""
+    from dataclasses import asdict
+
     with extra_needed("model"):
         from modeling_lpmc.conversion import convert_checkpoint
 
         report = convert_checkpoint(checkpoint, output, sizes=config, tokenizer=tokenizer)
-    emit(report.to_dict(), as_json, lambda: print(report.summary()))
+
+    def text() -> None:
+        print(f"{output}: {report.mapped} tensors, {report.parameters:,} parameters, tokenizer: {report.tokenizer}")
+        for name, difference in report.parity.items():
+            print(f"  largest difference from the checkpoint: {name} {difference}")
+
+    emit(asdict(report), as_json, text)
+
+
+def _existing(model: str) -> str:
+    """`model` as given; the default one, which looks like a Hub id, only when the quickstart has made it."""
+    if model == DEFAULT_MODEL and not Path(model).is_dir():
+        raise ModelError(
+            model, "the quickstart's model is not here", "run `lpmc quickstart` or name a model with --model"
+        )
+    return model
 
 
 @app.command()
@@ -392,18 +443,23 @@ def caption(
 ) -> None:
     """Caption audio files: one sentence per 10 seconds and one for the track."""
     with extra_needed("model"):
-        from modeling_lpmc.captioner import Captioner, TrackCaption, find_audio
+        from modeling_lpmc.captioner import Captioner, FailedFile, TrackCaption, find_audio
+
+        quiet_libraries()
     from lpmc_files import write_json
 
     files = find_audio(paths)
-    captioner = Captioner.from_pretrained(model)
-    results, failed = [], []
+    captioner = Captioner.from_pretrained(_existing(model))
+    results: list[TrackCaption] = []
+    failed: list[FailedFile] = []
     with progress_bar("caption") as update:
         for result in captioner.caption_files(files, batch_size=batch_size, num_beams=beams):
-            (results if isinstance(result, TrackCaption) else failed).append(result)
-            update(len(results) + len(failed), len(files), "")
-            if not isinstance(result, TrackCaption):
+            if isinstance(result, TrackCaption):
+                results.append(result)
+            else:
+                failed.append(result)
                 say(f"lpmc: {result.error}")
+            update(len(results) + len(failed), len(files), "")
     records = [result.to_dict() for result in results]
     if output is not None:
         write_json(output, records)
@@ -463,7 +519,7 @@ def demo(
     with extra_needed("space"):
         from space.app import launch
 
-        launch(model, port=port)
+        launch(_existing(model), port=port)
 
 
 def main() -> None:

@@ -30,7 +30,7 @@ DEMONSTRATION = (
     "This model trained for minutes on a few hundred synthetic clips. It is a demonstration: it shows that every part "
     "works, and its captions of real recordings are not to be trusted."
 )
-Bar = Callable[[str], AbstractContextManager[Callable[[int, int, str], None]]]
+Bar = Callable[[str], AbstractContextManager[Callable[..., None]]]
 Say = Callable[[str], None]
 
 
@@ -175,8 +175,8 @@ class _Steps:
             )
         kept = summary.outcomes.get("ok", 0)
         self.say(
-            f"    {kept} answers kept; {summary.template_fallbacks} named what no tag supports, left out most of the tags "
-            "or looped: the template stands in for them, marked so"
+            f"    {kept} answers kept; {summary.template_fallbacks} named what no tag supports, left out most of the "
+            "tags or looped: the template stands in for them, marked so"
         )
         return summary
 

@@ -44,8 +44,8 @@ class LocalBackend:
     """A causal language model of transformers, on the GPU when there is one.
 
     `model` is the default model's name, a directory, a `.gguf` file or a Hub id. `precision` is `float32`, `bfloat16`
-    or `auto`: bfloat16 where the hardware multiplies it (it is recorded with every answer). Loading happens in `check` and
-    raises `MissingExtraError` without torch, `ModelError` when the model can't be loaded.
+    or `auto`: bfloat16 where the hardware multiplies it (it is recorded with every answer). Loading happens in `check`
+    and raises `MissingExtraError` without torch, `ModelError` when the model can't be loaded.
     """
 
     name = "local"
@@ -194,7 +194,7 @@ def _quiet(transformers: Any) -> Iterator[None]:
 
 
 def _multiplies_bfloat16(torch: Any, device: str) -> bool:
-    """GPUs since 2020, and CPUs with tile instructions (AMX); elsewhere bfloat16 is emulated and slower than float32."""
+    """GPUs since 2020, and CPUs with tile instructions (AMX); elsewhere it is emulated and slower than float32."""
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     supported = getattr(torch.cpu, "_is_amx_tile_supported", None)

@@ -1,0 +1,134 @@
+"""The command line as a user meets it: fast help, one clear line for every mistake, documented exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tone_model import save_tone_model, write_track
+
+from dataset_builder.tracks import read_tracks
+
+COMMANDS = ["quickstart", "tracks", "pseudo-caption", "build", "push", "train", "caption", "evaluate", "convert", "demo"]
+
+
+def lpmc(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "lpmc", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=cwd, env=environment)
+
+
+def test_help_names_every_command_and_the_exit_codes_and_loads_nothing_heavy() -> None:
+    script = (
+        "import sys, lpmc\n"
+        "try:\n    lpmc.app(['--help'])\nexcept SystemExit as end:\n    assert end.code == 0\n"
+        "heavy = {'torch', 'datasets', 'transformers', 'gradio', 'pyarrow', 'numpy', 'openai'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr
+    for name in COMMANDS:
+        assert name in result.stdout
+    assert "75 interrupted" in " ".join(result.stdout.split())
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str) -> None:
+    result = lpmc(command, "--help")
+    assert result.returncode == 0
+    assert command in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["singing"], 2, "No such command"),
+        (["pseudo-caption", "none.parquet", "--output", "c.parquet"], 1, "none.parquet: no such tracks table"),
+        (["tracks", "spotify", "--root", ".", "--output", "t.parquet"], 2, "spotify: is no source"),
+        (["tracks", "table", "--root", "none.csv", "--output", "t.parquet"], 1, "none.csv: no such file"),
+        (["tracks", "rendered", "--root", ".", "--output", "t", "--set", "clips=x"], 2, "clips=x: the value is no int"),
+        (["tracks", "rendered", "--root", ".", "--output", "t", "--set", "clip=1"], 2, "its options are: clips"),
+        (["train", "none.yaml", "--output", "m"], 2, "none.yaml: no such recipe"),
+        (["evaluate", "none.json"], 1, "none.json: no such file"),
+        (["convert", "none.pth", "--output", "m"], 1, "none.pth"),
+        (["caption", "none.wav"], 1, "run `lpmc quickstart` or name a model"),
+        (["demo", "--model", "/none/at/all"], 1, "/none/at/all"),
+        (["push", ".", "--repo", "lp-musiccaps"], 2, "lp-musiccaps"),
+        (["build", "c.parquet", "--tracks", "t.parquet", "--config", "x"], 1, "t.parquet: no such tracks table"),
+    ],
+)
+def test_a_mistake_is_one_clear_line_with_its_exit_code(
+    tmp_path: Path, arguments: list[str], code: int, words: str
+) -> None:
+    result = lpmc(*arguments, cwd=tmp_path)
+    assert result.returncode == code, result.stderr
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+    if arguments[0] != "singing":
+        assert len(result.stderr.strip().splitlines()) == 1, result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--backend", "bard"], "choose from openai, local, tag-concat, template"),
+        (["--backend", "openai", "--base-url", "http://127.0.0.1:9/v1"], "--model: is needed"),
+        (["--instructions", "sing"], "unknown instruction 'sing'"),
+        (["--backend", "openai", "--model", "m", "--base-url", "nowhere"], "is not an http(s) address"),
+        (["--wording", "loud"], "choose from released, small"),
+    ],
+)
+def test_wrong_options_of_pseudo_caption_are_named(tmp_path: Path, options: list[str], words: str) -> None:
+    (tmp_path / "tags.csv").write_text("track_id,tags\na,rock\n")
+    made = lpmc("tracks", "table", "--root", "tags.csv", "--output", "t.parquet", cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    result = lpmc("pseudo-caption", "t.parquet", "--output", "c.parquet", *options, cwd=tmp_path)
+    assert result.returncode == 2
+    assert words in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_an_unreachable_endpoint_is_one_line_and_writes_no_table(tmp_path: Path) -> None:
+    (tmp_path / "tags.csv").write_text("track_id,tags\na,rock\n")
+    lpmc("tracks", "table", "--root", "tags.csv", "--output", "t.parquet", cwd=tmp_path)
+    command = ["pseudo-caption", "t.parquet", "--output", "c.parquet", "--backend", "openai", "--model", "m"]
+    result = lpmc(*command, "--base-url", "http://127.0.0.1:9/v1", cwd=tmp_path)
+    assert result.returncode == 1
+    assert "cannot be reached" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "c.parquet").exists()
+
+
+def test_a_users_table_becomes_captions_and_a_dataset(tmp_path: Path) -> None:
+    (tmp_path / "tags.csv").write_text('track_id,tags,split\n007,"rock, electric guitar",train\n008,,train\n009,flute,test\n')
+    made = lpmc("tracks", "table", "--root", "tags.csv", "--output", "t.parquet", "--json", cwd=tmp_path)
+    assert json.loads(made.stdout)["tracks"] == 3
+    assert [track.track_id for track in read_tracks(tmp_path / "t.parquet")] == ["007", "008", "009"]
+    captioned = lpmc(
+        "pseudo-caption", "t.parquet", "--output", "c.parquet", "--backend", "template", "--json", cwd=tmp_path
+    )
+    assert json.loads(captioned.stdout)["outcomes"] == {"ok": 2, "skipped_no_tags": 1}
+    built = lpmc("build", "c.parquet", "--tracks", "t.parquet", "--config", "mine", "--json", cwd=tmp_path)
+    assert built.returncode == 0, built.stderr
+    assert json.loads(built.stdout)["rows"] == {"train": 2, "test": 1}
+    script = "from datasets import load_dataset; print(load_dataset('lp-musiccaps')['test'][0]['caption_template'])"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    assert loaded.stdout.strip() == "the music is characterized by flute", loaded.stderr
+
+
+def test_caption_reports_the_bad_file_keeps_the_rest_and_exits_3(tmp_path: Path) -> None:
+    model = save_tone_model(tmp_path / "model")
+    (tmp_path / "songs").mkdir()
+    write_track(tmp_path / "songs" / "good.wav", [("low", 10.0), ("high", 4.0)])
+    (tmp_path / "songs" / "bad.wav").write_text("not audio")
+    result = lpmc("caption", "songs", "--model", model, "--json", cwd=tmp_path)
+    assert result.returncode == 3
+    (entry,) = json.loads(result.stdout)
+    assert set(entry) == {"path", "duration", "segments", "caption"}
+    assert [(segment["start"], segment["end"]) for segment in entry["segments"]] == [(0.0, 10.0), (4.0, 14.0)]
+    assert "bad.wav" in result.stderr
+    assert lpmc("caption", "songs/bad.wav", "--model", model, cwd=tmp_path).returncode == 1
