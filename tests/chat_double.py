@@ -39,6 +39,7 @@ class ChatDouble:
         faults: Callable[[int, str], Fault] = lambda number, message: None,
         answer: Callable[[str], str] = good_answer,
         key: str | None = None,
+        finish_reason: str = "stop",
     ) -> None:
         self.log: list[str] = []
         self.bodies: list[dict[str, Any]] = []
@@ -115,7 +116,7 @@ class ChatDouble:
                         "choices": [
                             {
                                 "index": 0,
-                                "finish_reason": "stop",
+                                "finish_reason": finish_reason,
                                 "message": {"role": "assistant", "content": answer(message)},
                             }
                         ],

@@ -62,7 +62,9 @@ def next_step(job: CaptionJob, plan: AskPlan, answer_of: Lookup) -> CaptionReque
         )
     prompt = render_prompt(job.instruction, job.track.tags, plan.wording)
     sampling = Sampling(plan.max_tokens(job.instruction), plan.temperature)
+    most_tokens = 2 * sampling.max_tokens  # an answer that was cut off is asked once more with twice the room
     last: CaptionRow | None = None
+    said: set[str] = set()
     for ask in range(MAX_ASKS):
         request = CaptionRequest(plan.provider, plan.model, prompt, sampling, job.track.track_id)
         answer = answer_of(request.key)
@@ -72,8 +74,11 @@ def next_step(job: CaptionJob, plan: AskPlan, answer_of: Lookup) -> CaptionReque
         if row.outcome == "ok":
             return row
         last = row
+        if answer.text in said or (cut_off and sampling.max_tokens == most_tokens):
+            break  # the server ignores the seed, or the model does not stop: a further answer is money for nothing
+        said.add(answer.text)
         sampling = Sampling(
-            sampling.max_tokens * 2 if cut_off else sampling.max_tokens,
+            most_tokens if cut_off else sampling.max_tokens,
             plan.temperature or (None if plan.temperature is None else REASK_TEMPERATURE),
             seed=ask + 1,
         )

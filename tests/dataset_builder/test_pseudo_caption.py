@@ -213,10 +213,10 @@ def test_a_run_that_mostly_fails_stops(tracks: Path) -> None:
 
 
 def test_an_unsupported_claim_is_asked_again_with_a_new_seed_and_then_replaced_by_the_template(tracks: Path) -> None:
+    lies = iter(["A flute and a trumpet.", "A flute and a tuba.", "A flute beside a loud trumpet."])
+
     def lying(message: str) -> str:
-        if "flute" in message:
-            return "A flute plays over a loud electric guitar and a trumpet."
-        return good_answer(message)
+        return next(lies) if "flute" in message else good_answer(message)
 
     with ChatDouble(answer=lying) as server:
         summary, rows = ask(tracks, server.url)
@@ -228,6 +228,22 @@ def test_an_unsupported_claim_is_asked_again_with_a_new_seed_and_then_replaced_b
     assert rejected.caption_origin == "template"
     assert "trumpet" in (rejected.reason or "")
     assert [body.get("seed") for body in bodies] == [None, 1, 2]
+
+
+def test_a_server_that_repeats_itself_word_for_word_is_asked_only_twice(tracks: Path) -> None:
+    with ChatDouble(answer=lambda message: "A trumpet.") as server:
+        summary, _ = ask(tracks, server.url)
+        assert len(server.log) == 8
+    assert summary.outcomes == {"rejected": 4}
+
+
+def test_an_answer_that_was_cut_off_is_asked_once_more_with_twice_the_room(tracks: Path) -> None:
+    with ChatDouble(finish_reason="length") as server:
+        summary, rows = ask(tracks, server.url, token_limit=50)
+        limits = [body["max_tokens"] for body in server.bodies if "flute" in body["messages"][-1]["content"]]
+    assert limits == [50, 100]
+    assert summary.outcomes == {"rejected": 4}
+    assert {row.reason for row in rows} == {"cut off after 100 tokens"}
 
 
 def test_a_second_answer_that_is_faithful_is_kept(tracks: Path) -> None:
