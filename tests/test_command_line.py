@@ -13,7 +13,18 @@ from tone_model import save_tone_model, write_track
 
 from dataset_builder.tracks import read_tracks
 
-COMMANDS = ["quickstart", "tracks", "pseudo-caption", "build", "push", "train", "caption", "evaluate", "convert", "demo"]
+COMMANDS = [
+    "quickstart",
+    "tracks",
+    "pseudo-caption",
+    "build",
+    "push",
+    "train",
+    "caption",
+    "evaluate",
+    "convert",
+    "demo",
+]
 
 
 def lpmc(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -104,7 +115,9 @@ def test_an_unreachable_endpoint_is_one_line_and_writes_no_table(tmp_path: Path)
 
 
 def test_a_users_table_becomes_captions_and_a_dataset(tmp_path: Path) -> None:
-    (tmp_path / "tags.csv").write_text('track_id,tags,split\n007,"rock, electric guitar",train\n008,,train\n009,flute,test\n')
+    (tmp_path / "tags.csv").write_text(
+        'track_id,tags,split\n007,"rock, electric guitar",train\n008,,train\n009,flute,test\n'
+    )
     made = lpmc("tracks", "table", "--root", "tags.csv", "--output", "t.parquet", "--json", cwd=tmp_path)
     assert json.loads(made.stdout)["tracks"] == 3
     assert [track.track_id for track in read_tracks(tmp_path / "t.parquet")] == ["007", "008", "009"]

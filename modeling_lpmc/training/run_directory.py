@@ -1,0 +1,102 @@
+"""What lies in the output directory of a run, and how a run finds its way back after a kill.
+
+While it trains: `checkpoints/run.json` (the resolved recipe and notes) and `checkpoints/checkpoint-N/`.
+When it is done: the model's own files, `training.json` (written last, so it marks a finished run) and, when asked for,
+`inference.json`; `checkpoints/` is then removed.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lpmc_errors import UsageError
+from lpmc_files import write_json
+
+RECORD = "training.json"
+CAPTIONS = "inference.json"  # [{"prediction", "ground_truth"}], the format of the released code and of `lpmc evaluate`
+_CHECKPOINT_FILES = ("config.json", "model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json")
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """The output directory of one run."""
+
+    path: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the run keeps what it resumes from."""
+        return self.path / "checkpoints"
+
+    def finished(self, recipe: dict[str, Any]) -> dict[str, Any] | None:
+        """The record of a finished run with this `recipe`, or None.
+
+        Raises `UsageError` when the directory belongs to a run with another recipe.
+        """
+        record = _read(self.path / RECORD)
+        if record is not None:
+            self._check_same(record.get("recipe"), recipe)
+        return record
+
+    def begin(self, recipe: dict[str, Any]) -> None:
+        """Claim the directory for `recipe`.
+
+        Raises `UsageError` when it is a file or holds a checkpoint of another recipe or a foreign model; `DiskError`.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise UsageError(self.path, "is a file", "name a folder with --output")
+        begun = _read(self.checkpoints / "run.json")
+        if begun is not None and self.last_checkpoint() is not None:
+            self._check_same(begun.get("recipe"), recipe)
+            return
+        if (self.path / "config.json").exists():
+            raise UsageError(self.path, "holds a model that this run did not make", "choose another --output")
+        write_json(self.checkpoints / "run.json", {"recipe": recipe})
+
+    def note(self, name: str, value: str) -> None:
+        """Keep a fact that the finished run's record will want, across kills. Raises `DiskError`."""
+        file = self.checkpoints / "run.json"
+        write_json(file, {**(_read(file) or {}), name: value})
+
+    def noted(self, name: str) -> str | None:
+        """A fact kept by `note`."""
+        return (_read(self.checkpoints / "run.json") or {}).get(name)
+
+    def last_checkpoint(self) -> tuple[Path, int] | None:
+        """The newest whole checkpoint and its update; removes newer ones that a kill left half written."""
+        found = [path for path in self.checkpoints.glob("checkpoint-*") if path.name.rpartition("-")[2].isdigit()]
+        for path in sorted(found, key=lambda path: int(path.name.rpartition("-")[2]), reverse=True):
+            state = _read(path / "trainer_state.json")  # the trainer writes it last
+            if state is not None and all((path / name).is_file() for name in _CHECKPOINT_FILES):
+                return path, int(state["global_step"])
+            shutil.rmtree(path, ignore_errors=True)
+        return None
+
+    def finish(self, record: dict[str, Any]) -> None:
+        """Write `record` and remove what a run resumes from. Raises `DiskError`."""
+        write_json(self.path / RECORD, record)
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+
+    def _check_same(self, theirs: Any, ours: dict[str, Any]) -> None:
+        theirs = theirs if isinstance(theirs, dict) else {}
+        for section, values in ours.items():
+            for key, value in values.items():
+                known = theirs.get(section, {}).get(key)
+                if known != value:
+                    raise UsageError(
+                        self.path,
+                        f"holds a run with {section}.{key} {known!r}, not {value!r}",
+                        "give the same settings to continue it, or choose another --output",
+                    )
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: cut short by a kill
+        return None
+    return value if isinstance(value, dict) else None
