@@ -10,6 +10,7 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads starve each other when servers run beside tests
 
 PROJECT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("LPMC_TEST_MATERIAL", PROJECT.parent / "shared"))

@@ -20,22 +20,19 @@ from huggingface_hub.constants import HF_HOME
 from torch.utils.data import Subset
 from transformers import PrinterCallback, Seq2SeqTrainingArguments, TrainerState, set_seed
 
-from lpmc_errors import Interrupted, LpmcError, ModelError, UsageError, disk_faults_named
+from lpmc_errors import Interrupted, LpmcError, UsageError, disk_faults_named
 from lpmc_files import write_json
 from modeling_lpmc.configuration_lpmc import LpmcConfig
 from modeling_lpmc.export import save_for_hub
 from modeling_lpmc.feature_extraction_lpmc import LpmcFeatureExtractor
-from modeling_lpmc.modeling_lpmc import LpmcForConditionalGeneration
 from modeling_lpmc.processing_lpmc import LpmcProcessor
-from modeling_lpmc.tokenizer import load_tokenizer
-from modeling_lpmc.training.arguments import ModelArguments, OptimisationArguments, TrainingRecipe, load_recipe
-from modeling_lpmc.training.calibration import CALIBRATION_CLIPS, calibrate_convolutions
+from modeling_lpmc.training.arguments import OptimisationArguments, TrainingRecipe, load_recipe
 from modeling_lpmc.training.data import CaptionCollator, CaptionedClips, ClipDataset, SkippedRow, read_split
+from modeling_lpmc.training.model import model_to_train
 from modeling_lpmc.training.run_directory import CAPTIONS, RunDirectory
 from modeling_lpmc.training.sampling import BalancedTagSampler, ClipSampler
 from modeling_lpmc.training.trainer import CaptionTrainer, Progress, StopRequest, TrainingWatch
 
-WINDOW_FRAMES = 1001  # of ten seconds; each convolution after the first halves them, rounding up
 RECORDED_PACKAGES = ("lp-musiccaps", "torch", "transformers", "accelerate", "datasets", "tokenizers")
 
 ReportProgress = Callable[[Progress], None]
@@ -106,7 +103,7 @@ def _run(
         train, held_out = _read_data(recipe, report)
         checkpoint = directory.last_checkpoint()
         _check_same_data(directory, train, resuming=checkpoint is not None)
-        model, processor = _model(recipe.model, train, directory, checkpoint and checkpoint[0], tell)
+        model, processor = model_to_train(recipe.model, train, directory, checkpoint and checkpoint[0], tell)
         train_set = ClipDataset(train, processor, recipe.data, _reporter(report))
         held_out_set = ClipDataset(held_out, processor, recipe.data, _reporter(report)) if held_out else None
     skipped = [*train.skipped, *(held_out.skipped if held_out else [])]
@@ -144,29 +141,13 @@ def _run(
         if number:
             report(Progress("captioning the evaluation clips", 0, number))
             _write_captions(trainer, Subset(held_out_set, range(number)), held_out, processor, directory)
-    curve = [entry for entry in trainer.state.log_history if "loss" in entry]
-    record = {
-        "recipe": recipe.as_dict(),
+    record = _record(recipe, trainer, (train, held_out), evaluation_loss) | {
         "updates": updates,
         "warmup_updates": warmup,
-        "loss": curve[-1]["loss"],
-        "evaluation_loss": evaluation_loss,
-        "seconds": curve[-1]["seconds"],
         "resumed_from": checkpoint[1] if checkpoint else None,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "tokenizer": directory.noted("tokenizer"),
         "vocabulary": len(processor.tokenizer),
-        "data_fingerprint": train.fingerprint,
-        "rows": {clips.split: clips.rows for clips in (train, held_out) if clips},
-        "train_clips": len(train),
-        "train_captions": sum(map(len, train.captions)),
-        "evaluation_clips": len(held_out) if held_out else 0,
-        "skipped": [asdict(skip) for skip in skipped],
-        "loss_curve": [_point(entry, "loss") for entry in curve],
-        "evaluation_curve": [_point(entry, "eval_loss") for entry in trainer.state.log_history if "eval_loss" in entry],
-        "device": str(trainer.args.device),
-        "precision": "bfloat16" if trainer.args.bf16 else "float32",
-        "versions": {"python": platform.python_version(), **_versions()},
     }
     if trainer.is_world_process_zero():
         save_for_hub(model, processor, directory.path)
@@ -195,79 +176,6 @@ def _check_same_data(directory: RunDirectory, train: CaptionedClips, *, resuming
 
 def _reporter(report: ReportProgress) -> Callable[[str, int, int], None]:
     return lambda stage, done, total: report(Progress(stage, done, total))
-
-
-def _model(
-    arguments: ModelArguments, train: CaptionedClips, directory: RunDirectory, checkpoint: Path | None, tell: Say
-) -> tuple[LpmcForConditionalGeneration, LpmcProcessor]:
-    """The model and processor to go on with: of the checkpoint, of `start_from`, or new ones."""
-    source = checkpoint or arguments.start_from
-    if source is None:
-        processor = _new_processor(arguments, train, directory, tell)
-        new = LpmcForConditionalGeneration(_config(arguments, processor.tokenizer))
-        if arguments.calibrate:
-            extractor = processor.feature_extractor
-            windows = train.middles(CALIBRATION_CLIPS, extractor.chunk_samples)
-            features = extractor(windows, sampling_rate=extractor.sampling_rate, return_tensors="pt")["input_features"]
-            calibrate_convolutions(new.model.encoder.conv_stem, features)
-        return new, processor
-    try:
-        config = LpmcConfig.from_pretrained(source)
-        config.dropout = config.attention_dropout = config.activation_dropout = arguments.dropout
-        config.label_smoothing = arguments.label_smoothing
-        if arguments.demonstration:
-            config.demonstration = True
-        model = LpmcForConditionalGeneration.from_pretrained(source, config=config, dtype=torch.float32)
-        return model, LpmcProcessor.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(
-            source, f"no captioner could be loaded ({reason})", "give a directory that `lpmc train` or `convert` made"
-        ) from error
-
-
-def _new_processor(
-    arguments: ModelArguments, train: CaptionedClips, directory: RunDirectory, tell: Say
-) -> LpmcProcessor:
-    captions = [caption for clip in train.captions for caption in clip]
-    wanted = None if arguments.tokenizer == "train" else arguments.tokenizer
-    tokenizer, source = load_tokenizer(wanted, captions, arguments.vocabulary_size)
-    if wanted is not None and source == "trained":
-        tell(
-            f"the tokenizer {arguments.tokenizer} cannot be loaded; one of {len(tokenizer)} tokens was trained"
-            " on the captions instead, so the model's vocabulary is not the released one"
-        )
-    directory.note("tokenizer", source)
-    extractor = LpmcFeatureExtractor(num_mel_bins=arguments.num_mel_bins, spectrum=arguments.spectrum)
-    return LpmcProcessor(extractor, tokenizer)
-
-
-def _config(arguments: ModelArguments, tokenizer: Any) -> LpmcConfig:
-    return LpmcConfig(
-        vocab_size=len(tokenizer),
-        max_position_embeddings=arguments.max_caption_positions,
-        d_model=arguments.d_model,
-        encoder_layers=arguments.encoder_layers,
-        decoder_layers=arguments.decoder_layers,
-        encoder_attention_heads=arguments.attention_heads,
-        decoder_attention_heads=arguments.attention_heads,
-        encoder_ffn_dim=arguments.feed_forward,
-        decoder_ffn_dim=arguments.feed_forward,
-        init_std=arguments.initial_deviation,
-        dropout=arguments.dropout,
-        attention_dropout=arguments.dropout,
-        activation_dropout=arguments.dropout,
-        num_mel_bins=arguments.num_mel_bins,
-        num_conv_layers=arguments.num_conv_layers,
-        max_source_frames=-(-WINDOW_FRAMES // 2 ** (arguments.num_conv_layers - 1)),
-        label_smoothing=arguments.label_smoothing,
-        spectrum=arguments.spectrum,
-        bos_token_id=tokenizer.bos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        decoder_start_token_id=tokenizer.eos_token_id,  # BART starts with </s>
-        **({"demonstration": True} if arguments.demonstration else {}),
-    )
 
 
 def _collator(config: LpmcConfig) -> CaptionCollator:
@@ -362,6 +270,35 @@ def _write_captions(
     ]
     if trainer.is_world_process_zero():
         write_json(directory.path / CAPTIONS, rows)
+
+
+def _record(
+    recipe: TrainingRecipe,
+    trainer: CaptionTrainer,
+    splits: tuple[CaptionedClips, CaptionedClips | None],
+    evaluation_loss: float | None,
+) -> dict[str, Any]:
+    """What `training.json` says of data, losses, time and machine."""
+    train, held_out = splits
+    history = trainer.state.log_history
+    curve = [_point(entry, "loss") for entry in history if "loss" in entry]
+    return {
+        "recipe": recipe.as_dict(),
+        "loss": curve[-1]["loss"],
+        "evaluation_loss": evaluation_loss,
+        "seconds": curve[-1]["seconds"],
+        "data_fingerprint": train.fingerprint,
+        "rows": {clips.split: clips.rows for clips in splits if clips},
+        "train_clips": len(train),
+        "train_captions": sum(map(len, train.captions)),
+        "evaluation_clips": len(held_out) if held_out else 0,
+        "skipped": [asdict(skip) for clips in splits if clips for skip in clips.skipped],
+        "loss_curve": curve,
+        "evaluation_curve": [_point(entry, "eval_loss") for entry in history if "eval_loss" in entry],
+        "device": str(trainer.args.device),
+        "precision": "bfloat16" if trainer.args.bf16 else "float32",
+        "versions": {"python": platform.python_version(), **_versions()},
+    }
 
 
 def _point(entry: dict[str, Any], name: str) -> dict[str, Any]:
