@@ -7,6 +7,8 @@ on where it stopped. It shows that the machinery works; a model that trained for
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -86,11 +88,11 @@ class QuickstartResult:
         steps = ", ".join(f"{name} {value:.0f} s" for name, value in self.seconds.items())
         console.print(f"{total:.0f} seconds ({steps}). Results: {self.output}/quickstart.json", highlight=False)
         console.print(self.demonstration, style="bold", highlight=False)
-        console.print(
-            f"Next:  lpmc demo --model {self.output}/model        opens it in the browser\n"
-            f"       lpmc caption FILE --model {self.output}/model  captions your own recording",
-            highlight=False,
-        )
+        program = "lpmc" if shutil.which("lpmc") else sys.argv[0]
+        console.print("Next:", highlight=False)
+        for command, effect in (("demo", "opens it in the browser"), ("caption FILE", "captions your own recording")):
+            console.print(f"  {program} {command} --model {self.output}/model", highlight=False, soft_wrap=True)
+            console.print(f"      {effect}", highlight=False)
 
     def _score_table(self) -> Any:
         from rich.table import Table
