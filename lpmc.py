@@ -520,6 +520,7 @@ def demo(
     with extra_needed("space"):
         from space.app import launch
 
+        quiet_libraries()
         launch(_existing(model), port=port)
 
 
