@@ -22,6 +22,7 @@ from dataset_builder.captioning.backends.local import LocalBackend
 from dataset_builder.captioning.pseudo_caption import CaptioningSummary, caption_tracks, make_plan
 from dataset_builder.sources.options import read_source
 from dataset_builder.tracks import read_tracks, write_tracks
+from lpmc_errors import AudioError
 from lpmc_files import write_json
 from modeling_lpmc.captioner import Captioner, FailedFile, TrackCaption, find_audio
 from modeling_lpmc.training.train import Progress, run_training
@@ -118,7 +119,10 @@ def run_quickstart(output: Path, audio: list[Path], *, clips: int, seed: int, sa
     Raises the `LpmcError`s of the steps; a file of `audio` that can't be captioned is recorded, not raised.
     """
     seconds: dict[str, float] = {}
-    files = find_audio(audio) if audio else []  # a wrong path is named before minutes are spent
+    for path in audio:
+        if not path.exists():  # named before minutes are spent
+            raise AudioError(path, "no such file or folder", "correct --audio")
+    files = find_audio(audio) if audio else []
     steps = _Steps(output, seconds, say, bar)
     tracks = steps.render(clips, seed)
     summary = steps.pseudo_caption(tracks)

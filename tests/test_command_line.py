@@ -66,6 +66,7 @@ def test_every_command_explains_itself(command: str) -> None:
         (["train", "none.yaml", "--output", "m"], 2, "none.yaml: no such recipe"),
         (["evaluate", "none.json"], 1, "none.json: no such file"),
         (["convert", "none.pth", "--output", "m"], 1, "none.pth"),
+        (["quickstart", "--audio", "none.wav"], 1, "none.wav: no such file or folder"),
         (["caption", "none.wav"], 1, "run `lpmc quickstart` or name a model"),
         (["demo", "--model", "/none/at/all"], 1, "/none/at/all"),
         (["push", ".", "--repo", "lp-musiccaps"], 2, "lp-musiccaps"),
