@@ -142,7 +142,7 @@ def caption_tracks(
     count = _check_tracks(tracks)
     total = count * len(plan.instructions)
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    with AnswerStore(store) as answers:
+    with AnswerStore(store) as answers, answers.sole_writer():
         engine = Engine(backend, answers, plan, lambda progress: on_progress(progress, total), retry_refused)
         done = engine.run(_jobs(tracks, plan.instructions))
         pipeline = _pipeline(plan, backend.name, count, started)

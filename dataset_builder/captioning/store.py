@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+
+from filelock import FileLock, Timeout
 
 from dataset_builder.captioning.requests import Answer, CaptionRequest, Fault
 from lpmc_errors import DiskError, TableError
@@ -43,7 +47,7 @@ class StoreTotals:
 
 
 class AnswerStore:
-    """Answers and faults by request key. One process writes; readers may look on. Use as a context manager.
+    """Answers and faults by request key. One process writes (`sole_writer`); readers may look on. A context manager.
 
     Raises `TableError` when the file is no store of ours, `DiskError` when it can't be written.
     """
@@ -73,6 +77,25 @@ class AnswerStore:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._db.close()
+
+    @contextmanager
+    def sole_writer(self) -> Iterator[None]:
+        """Keep other runs from this store: two at once would each buy the answers that the other is waiting for.
+
+        The lock is the operating system's, on a file beside the store, and ends with the process however it ends.
+        Raises `DiskError` when another run holds it.
+        """
+        lock = FileLock(f"{self.path}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise DiskError(
+                self.path, "another run is asking into this store", "wait for it to end or choose another --store"
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _named(self, error: sqlite3.DatabaseError) -> TableError | DiskError:
         text = str(error)

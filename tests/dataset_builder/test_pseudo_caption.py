@@ -386,6 +386,16 @@ def test_an_interrupted_run_stores_what_was_answered_and_exits_75(tracks: Path, 
         assert len(set(server.log)) == 60
 
 
+def test_a_second_run_on_the_same_store_is_turned_away_and_buys_nothing(tracks: Path) -> None:
+    with ChatDouble() as server:
+        with AnswerStore(tracks.with_name("store.sqlite")) as other, other.sole_writer():
+            with pytest.raises(DiskError, match="another run is asking into this store"):
+                ask(tracks, server.url)
+            assert server.log == []
+        summary, _ = ask(tracks, server.url)  # the lock ends with its holder
+    assert summary.outcomes == {"ok": 4}
+
+
 def test_after_sigkill_only_what_was_missing_is_asked(tracks: Path) -> None:
     write_tracks((TaggedTrack(f"t{count}", (f"tag {count}",)) for count in range(40)), tracks)
     command = [
