@@ -1,148 +1,100 @@
 """The four instructions of the paper, in named wordings, and the prompt of a track.
 
-- `released`: what the authors' generator sent, byte for byte (code of arXiv 2307.16372; the paper's and the README's
-  texts differ from it in places). One user message, no system message: `{instruction} \\n {tags joined by ", "}`.
-- `small`: for local models of 0.1 to 3 B parameters. With the released wording alone such a model invents titles and
-  loops; a system message and three worked examples keep it near the tags.
+- `released`: what the authors' generator sent, byte for byte.
+- `grounded`: for capable models. Only the listed attributes, no names, no stock openers; attribute_prediction answers
+  as a JSON object with a schema.
+- `small`: for local models of 0.1 to 3 B parameters, with worked examples.
+- a YAML file of your own: see `dataset_builder/wordings/user_file.py`.
 
 Only tags enter a prompt; never a title, an artist or an album.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from pathlib import Path
 
-INSTRUCTIONS = ("writing", "summary", "paraphrase", "attribute_prediction")
+from dataset_builder.wordings.grounded import GROUNDED
+from dataset_builder.wordings.prompts import INSTRUCTIONS, Message, Prompt, Wording, texts_version
+from dataset_builder.wordings.released import RELEASED, RELEASED_PLURAL, RELEASED_SINGULAR
+from dataset_builder.wordings.small import SMALL, SMALL_SYSTEM
+from lpmc_errors import UsageError
 
-RELEASED_PLURAL = {
-    "writing": "write a song description sentence including the following attributes.",
-    "summary": "write a single sentence that summarize a song with the following attributes."
-    " Don't write artist name or album name.",
-    "paraphrase": "write a song description sentence including the following attributes."
-    " creative paraphrasing is acceptable.",
-    "attribute_prediction": "write the answer as a python dictionary with new_attribute and description as keys."
-    " for new_attribute, write new attributes with high co-occurrence with the following attributes."
-    " for description, write a song description sentence including the following attributes and new attributes.",
-}
-RELEASED_SINGULAR = {
-    "writing": "write a song description sentence including the following single attribute.",
-    "summary": "write a single sentence that summarize a song with the following single attribute."
-    " Don't write artist name or album name.",
-    "paraphrase": "write a song description sentence including the following single attribute."
-    " creative paraphrasing is acceptable.",
-    "attribute_prediction": "write the answer as a python dictionary with new_attribute and description as keys."
-    " for new_attribute, write new attributes with high co-occurrence with the following single attribute."
-    " for description, write a song description sentence including the single attribute and new attribute.",
-}
+__all__ = [
+    "INSTRUCTIONS",
+    "RELEASED_PLURAL",
+    "RELEASED_SINGULAR",
+    "SMALL_SYSTEM",
+    "WORDINGS",
+    "Message",
+    "Prompt",
+    "Wording",
+    "find_wording",
+    "k2c_prompt",
+    "released_text",
+    "render_prompt",
+    "tag_concat_caption",
+    "template_caption",
+]
 
-SMALL_SYSTEM = {
-    "writing": "You describe music. Write one sentence that names every attribute of the list."
-    " Add no instrument, no style and no name that is not in the list.",
-    "summary": "You describe music. Sum the list up in one short sentence."
-    " Add no instrument, no style and no name that is not in the list.",
-    "paraphrase": "You describe music. Say the attributes of the list in other words, in one sentence."
-    " Add no instrument, no style and no name that is not in the list.",
-    "attribute_prediction": "You describe music. Answer with a dictionary that has the keys new_attribute and"
-    " description. new_attribute lists two further attributes that often occur with those of the list;"
-    " description is one sentence with all of them.",
-}
-# Three worked examples an instruction, the longest last: a small model imitates the one it read most recently, and
-# with a one-tag example there it drops most of the list (seen with SmolLM2-135M). They name no artist.
-_EXAMPLE_TAGS = (
-    ("accordion",),
-    ("techno", "synthesizer", "energetic"),
-    ("blues", "harmonica", "slow tempo", "melancholic", "male vocal", "acoustic guitar", "e minor", "12/8 time"),
-)
-_EXAMPLE_ANSWERS = {
-    "writing": (
-        "The recording features an accordion.",
-        "This is an energetic techno track led by a synthesizer.",
-        "This is a slow tempo blues song in e minor and 12/8 time, with a melancholic male vocal, harmonica and"
-        " acoustic guitar.",
-    ),
-    "summary": (
-        "A piece for accordion.",
-        "Energetic techno with synthesizer.",
-        "A melancholic slow tempo blues in e minor and 12/8 time for male vocal, harmonica and acoustic guitar.",
-    ),
-    "paraphrase": (
-        "An accordion carries the tune.",
-        "Driven by a synthesizer, this techno track is energetic throughout.",
-        "With harmonica and acoustic guitar behind it, a melancholic male vocal sings the blues at a slow tempo, in"
-        " e minor and 12/8 time.",
-    ),
-    "attribute_prediction": (
-        '{"new_attribute": ["folk"], "description": "A folk tune with an accordion."}',
-        '{"new_attribute": ["repetitive", "danceable"], "description": "An energetic, danceable techno track with'
-        ' repetitive synthesizer lines."}',
-        '{"new_attribute": ["soulful", "sparse"], "description": "A soulful, sparse blues at a slow tempo in e minor'
-        ' and 12/8 time, where a melancholic male vocal sings over harmonica and acoustic guitar."}',
-    ),
-}
+_BUILT_IN = {wording.name: wording for wording in (RELEASED, GROUNDED, SMALL)}
+_BASELINE_NAMES = ("k2c", "tag-concat", "template")  # stand in the `wording` column of captions without a wording
+_FILE_ENDINGS = (".yaml", ".yml")
+
+_K2C_SEPARATOR = "| "
+_K2C_CHARACTERS = str.maketrans({",": "|", "'": None, "[": None, "]": None})
+_K2C_VERSION = texts_version([_K2C_SEPARATOR, ",'[]"])
+
+WORDINGS = {name: wording.version for name, wording in _BUILT_IN.items()}
+"""Built-in name -> version (a hash of every text of the wording, so that a changed word is a changed version)."""
 
 
-@dataclass(frozen=True)
-class Message:
-    """One chat message; `role` is `system`, `user` or `assistant`."""
+def find_wording(name_or_path: str | os.PathLike[str]) -> Wording:
+    """The built-in wording of that name, or the one that a YAML file holds.
 
-    role: str
-    content: str
+    Raises `UsageError` for an unknown name or a file that is not there, `TableError` for a file that is no wording. A
+    file is read on every call: look it up once a run.
+    """
+    name = os.fspath(name_or_path)
+    if name in _BUILT_IN:
+        return _BUILT_IN[name]
+    path = Path(name)
+    if not path.is_file():
+        looks_like_a_file = path.suffix.lower() in _FILE_ENDINGS or os.sep in name
+        raise UsageError(
+            f"--wording {name}",
+            "there is no such file" if looks_like_a_file else "is unknown",
+            f"choose from {', '.join(_BUILT_IN)}, or give the path of a YAML file with your own texts",
+        )
+    from dataset_builder.wordings.user_file import read_wording  # reads YAML: only when asked for
+
+    return read_wording(path, reserved=(*_BUILT_IN, *_BASELINE_NAMES))
 
 
-@dataclass(frozen=True)
-class Prompt:
-    """A rendered prompt. The first `shared` messages are equal for every track (local models cache them)."""
+def render_prompt(instruction: str, tags: Sequence[str], wording: str = "released") -> Prompt:
+    """The prompt of one track for one instruction, in the named wording.
 
-    messages: tuple[Message, ...]
-    wording: str
-    wording_version: str
-    shared: int = 0
+    `tags` holds at least one tag; the singular texts serve exactly one. Raises as `find_wording` and `Wording.render`.
+    """
+    return find_wording(wording).render(instruction, tags)
 
 
 def released_text(instruction: str, tags: Sequence[str]) -> str:
     """The user message that the released generator sent for `tags` (one or more), byte for byte."""
-    wording = RELEASED_SINGULAR if len(tags) == 1 else RELEASED_PLURAL
-    return f"{wording[instruction]} \n {', '.join(tags)}"
+    return RELEASED.render(instruction, tags).messages[-1].content
 
 
-def _small_user(tags: Sequence[str]) -> str:
-    return f"attributes: {', '.join(tags)}"
+def k2c_prompt(tags: Sequence[str]) -> Prompt:
+    """What a keyword-to-text model reads for `tags` (the paper's K2C baseline, see `captioning/backends/k2c.py`).
 
-
-def _small_head(instruction: str) -> tuple[Message, ...]:
-    head = [Message("system", SMALL_SYSTEM[instruction])]
-    for tags, answer in zip(_EXAMPLE_TAGS, _EXAMPLE_ANSWERS[instruction], strict=True):
-        head += [Message("user", _small_user(tags)), Message("assistant", answer)]
-    return tuple(head)
-
-
-def _version(texts: object) -> str:
-    return hashlib.sha256(json.dumps(texts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:12]
-
-
-WORDINGS = {
-    "released": _version([RELEASED_PLURAL, RELEASED_SINGULAR]),
-    "small": _version([SMALL_SYSTEM, _EXAMPLE_TAGS, _EXAMPLE_ANSWERS]),
-}
-"""Name -> version (a hash of every text of the wording, so that a changed word is a changed version)."""
-
-
-def render_prompt(instruction: str, tags: Sequence[str], wording: str = "released") -> Prompt:
-    """The prompt of one track for one instruction.
-
-    `tags` holds at least one tag; the singular texts serve exactly one. Raises `KeyError` for an unknown instruction
-    or wording and `ValueError` without tags: the paper sends no request for a track that has none.
+    The form of the keytotext models: `first| second| third`, without quotation marks and brackets; a comma separates
+    too. Raises `ValueError` without tags.
     """
     if not tags:
         raise ValueError("a prompt needs at least one tag")
-    version = WORDINGS[wording]
-    if wording == "small":
-        head = _small_head(instruction)
-        return Prompt((*head, Message("user", _small_user(tags))), wording, version, shared=len(head))
-    return Prompt((Message("user", released_text(instruction, tags)),), wording, version)
+    text = _K2C_SEPARATOR.join(tags).translate(_K2C_CHARACTERS)
+    return Prompt((Message("user", text),), "k2c", _K2C_VERSION)
 
 
 def template_caption(tags: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from pathlib import Path
 
@@ -10,11 +11,14 @@ import pytest
 from dataset_builder.instructions import (
     INSTRUCTIONS,
     WORDINGS,
+    find_wording,
+    k2c_prompt,
     released_text,
     render_prompt,
     tag_concat_caption,
     template_caption,
 )
+from lpmc_errors import LpmcError, UsageError
 
 RELEASED = {
     ("writing", 2): "write a song description sentence including the following attributes. \n rock, piano",
@@ -67,9 +71,75 @@ def test_the_few_shot_wording_has_a_system_message_three_examples_and_a_shared_h
 
 
 def test_wordings_have_versions_of_their_own() -> None:
-    assert len(set(WORDINGS.values())) == len(WORDINGS) == 2
+    assert len(set(WORDINGS.values())) == len(WORDINGS) == 3
+
+
+def test_the_versions_of_wordings_that_captions_were_made_with_stay() -> None:
+    assert (WORDINGS["released"], WORDINGS["small"]) == ("e4a8c222051d", "de5ff8a5588d")
+
+
+@pytest.mark.parametrize("wording", WORDINGS)
+@pytest.mark.parametrize("instruction", INSTRUCTIONS)
+def test_every_wording_asks_with_the_tags_in_their_order_and_says_which_it_is(instruction: str, wording: str) -> None:
+    for tags in (["{tags}"], ["rock", "{title}", "%s", "piano"]):
+        prompt = render_prompt(instruction, tags, wording)
+        assert prompt == find_wording(wording).render(instruction, tags)
+        assert prompt.messages[-1].role == "user"
+        assert prompt.messages[-1].content.count(", ".join(tags)) == 1
+        assert "{tags}" not in prompt.messages[-1].content.replace(", ".join(tags), "")
+        assert (prompt.wording, prompt.wording_version) == (wording, WORDINGS[wording])
+        assert prompt.shared == len(prompt.messages) - 1
+
+
+@pytest.mark.parametrize(
+    ("wording", "prose", "prediction"), [("released", 256, 512), ("grounded", 256, 512), ("small", 96, 128)]
+)
+def test_a_wording_knows_how_long_its_answers_may_be(wording: str, prose: int, prediction: int) -> None:
+    found = find_wording(wording)
+    assert [found.max_tokens(instruction) for instruction in INSTRUCTIONS] == [prose, prose, prose, prediction]
+
+
+def test_an_unknown_wording_or_instruction_is_named_with_the_known_ones() -> None:
+    with pytest.raises(UsageError, match=r"^--wording v9: is unknown; choose from released, grounded, small, or give"):
+        find_wording("v9")
+    with pytest.raises(UsageError, match=r"^--wording no/where.yaml: there is no such file; "):
+        find_wording("no/where.yaml")
+    for use in (find_wording("released").max_tokens, lambda name: render_prompt(name, ["rock"])):
+        with pytest.raises(UsageError, match=r"^--instructions review: the wording released has no text for it; "):
+            use("review")
+
+
+def test_errors_of_wordings_survive_the_way_to_another_process() -> None:
+    with pytest.raises(LpmcError) as caught:
+        find_wording("v9")
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+    wording = find_wording("grounded")
+    assert pickle.loads(pickle.dumps(wording)).render("summary", ["a"]) == wording.render("summary", ["a"])
+
+
+def test_the_keyword_model_reads_the_tags_with_its_own_separator() -> None:
+    prompt = k2c_prompt(["rock", "male vocal, soft", "it's [live]"])
+    assert [(message.role, message.content) for message in prompt.messages] == [
+        ("user", "rock| male vocal| soft| its live")
+    ]
+    assert prompt.wording == "k2c"
+    with pytest.raises(ValueError, match="at least one tag"):
+        k2c_prompt([])
 
 
 def test_the_baselines_are_those_of_the_paper() -> None:
     assert template_caption(["rock", "piano"]) == "the music is characterized by rock, piano"
     assert tag_concat_caption(["rock", "piano"]) == "rock, piano"
+
+
+def test_the_names_of_the_package_are_there_and_importing_it_loads_nothing_heavy() -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, dataset_builder\n"
+        "assert not {'openai', 'pyarrow', 'datasets', 'torch'} & set(sys.modules), sorted(sys.modules)\n"
+        "assert all(callable(getattr(dataset_builder, name)) for name in dataset_builder.__all__)\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
