@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
-from caption_metrics.lexicon import Fact, load_lexicon, tokenize
+from caption_metrics.lexicon import Fact, Form, load_lexicon, tokenize
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Claim:
     """A fact where it stands in a text: its words as written (none for a key, BPM number or year), denied or not."""
 
@@ -19,8 +20,7 @@ class Claim:
     denied: bool
 
 
-@dataclass(frozen=True)
-class _Span:
+class _Span(NamedTuple):
     start: int
     end: int
     facts: tuple[Fact, ...]
@@ -37,6 +37,12 @@ _PITCH = r"([A-Ga-g])(?:(#|♯|♭|b)|[\s-]+(sharp|flat))?"
 _KEY = re.compile(rf"(?<![\w#'’]){_PITCH}[\s-]*\b(major|minor|maj|min)\b(?!\s+third)", re.IGNORECASE)
 _KEY_SHORT = re.compile(r"(?<![\w#'’])([A-G])(#|b|♯|♭)?()(maj|min|m)(?![\w#'’])(?!\s+I\b)")
 _KEY_OF = re.compile(rf"\b(?:key|scale) of {_PITCH}(?![\w#'’])", re.IGNORECASE)
+_KEY_PATTERNS = (  # with the parts of which an ASCII text in lower case has one where the pattern matches
+    (_KEY, ("maj", "min")),
+    (_KEY_SHORT, ()),
+    (_KEY_OF, ("key of", "scale of")),
+)
+_DIGIT = re.compile(r"\d")
 _BPM = re.compile(
     r"(?<![\w.])(\d{2,3}(?:\.\d+)?)[\s-]*(?:bpm|beats? (?:per|a) minute)\b"
     r"|\b(?:bpm|tempo)\s*(?::|=|of|is|at)?\s*(?:about |around |approximately |roughly |~)?(\d{2,3}(?:\.\d+)?)(?![\w/])",
@@ -48,7 +54,6 @@ _DECADE = re.compile(
     r"[’']?(?P<century>19|20)?(?P<tens>\d)0[’']?s\b",
     re.IGNORECASE,
 )
-_MARK = re.compile(r"<(\d+)>")
 _ENHARMONIC = {"db": "c#", "d#": "eb", "gb": "f#", "g#": "ab", "a#": "bb", "cb": "b", "b#": "c", "e#": "f", "fb": "e"}
 _ACCIDENTALS = {"#": "#", "♯": "#", "sharp": "#", "b": "b", "♭": "b", "flat": "b", "": ""}
 # What may follow the key of A in "in a minor": anything else makes "a" the article ("a minor detail", "a minor key").
@@ -98,9 +103,11 @@ def _mark_numbers(text: str) -> tuple[str, list[Fact]]:
         return f" <{len(found) - 1}> "
 
     text = text.replace("<", " ").replace(">", " ")
-    for pattern in (_KEY, _KEY_SHORT, _KEY_OF):
-        text = pattern.sub(lambda match: marked("key", _key_value(match), match[0]), text)
-    if re.search(r"\d", text):
+    lower, unusual = text.lower(), not text.isascii()  # IGNORECASE lets a few letters beyond ASCII stand for "i"
+    for pattern, needed in _KEY_PATTERNS:
+        if unusual or not needed or any(part in lower for part in needed):
+            text = pattern.sub(lambda match: marked("key", _key_value(match), match[0]), text)
+    if _DIGIT.search(text):
         text = _BPM.sub(lambda match: marked("tempo", f"{round(float(match[1] or match[2]))} bpm", match[0]), text)
         text = _DECADE.sub(lambda match: marked("era", _decade_value(match), match[0]), text)
         text = _YEAR.sub(lambda match: marked("era", f"{match[1]}0s", match[0]), text)
@@ -118,6 +125,7 @@ _VERB_CUES = _set("dont doesnt didnt cannot cant wont")  # deny a claim only bef
 _HAVING = _set("have feature include contain use need sound feel rely hear")
 _PAIR_CUES = frozenset({("instead", "of"), ("rather", "than"), ("free", "of"), ("free", "from"), ("opposed", "to")})
 _NO_DENIAL_AFTER = _set("only just merely simply to mention doubt matter wonder time less lost")
+_ANY_CUE = _CUES | _VERB_CUES | {first for first, _ in _PAIR_CUES}
 _STOPS = _set(
     "but just only however yet while though although which because instead rather except besides apart with "
     "accompanied featuring features making make makes creating create creates allowing allow allows adding add adds "
@@ -127,6 +135,7 @@ _NEW_CLAUSE = _set("a an the it its is has are there this features uses contains
 _DENIED_AFTER = _set("absent missing lacking omitted excluded")
 _BE = _set("is are was were be")
 _NOT_BE = _set("isnt arent wasnt werent")
+_AFTER_CUES = _BE | _NOT_BE | {"free", "less"}
 _PRESENT = _set("present used featured heard included there audible part detected played")
 _REACH = 6  # words after a cue that it may deny
 _LONGEST_ITEM = 3  # words, in "no drums, bass guitar, or vocals"
@@ -135,6 +144,8 @@ _LONGEST_ITEM = 3  # words, in "no drums, bass guitar, or vocals"
 def denied_words(tokens: Sequence[str]) -> list[bool]:
     """For every token whether a negation before it reaches it ("no drums, bass or vocals", "instead of a piano")."""
     denied = [False] * len(tokens)
+    if _ANY_CUE.isdisjoint(tokens):
+        return denied
     for index, word in enumerate(tokens):
         following = tokens[index + 1] if index + 1 < len(tokens) else ""
         start = index + 1
@@ -191,7 +202,9 @@ def _list_goes_on(tokens: Sequence[str], start: int) -> bool:
 
 def _denied_after(tokens: Sequence[str], end: int) -> bool:
     """Whether the words after a claim deny it: "drums are absent", "vocals are not present", "drum-free"."""
-    first, second, third = (*tokens[end : end + 3], "", "", "")[:3]
+    if end >= len(tokens) or tokens[end] not in _AFTER_CUES:
+        return False
+    first, second, third = (*tokens[end : end + 3], "", "")[:3]
     if first == "free":
         return second not in ("jazz", "flowing", "spirited", "form")
     if first == "less":
@@ -218,9 +231,25 @@ _MUSIC_NOUNS = _set(
 _JOINTS = frozenset({"and", "or", ",", "/", "n", "|"})
 
 
-@lru_cache(maxsize=50_000)  # tags repeat: a corpus has a few thousand different ones
+_TAG_LETTERS = 40  # longer texts are captions
+
+
 def read_claims(text: str) -> tuple[Claim, ...]:
     """Every claim in `text`, in order, denied ones included."""
+    return _tag_claims(text) if len(text) <= _TAG_LETTERS else _caption_claims(text)
+
+
+@lru_cache(maxsize=50_000)  # tags repeat: a corpus has a few thousand different ones
+def _tag_claims(text: str) -> tuple[Claim, ...]:
+    return _read(text)
+
+
+@lru_cache(maxsize=8_192)  # a metric reads the captions of a test split several times; millions come once
+def _caption_claims(text: str) -> tuple[Claim, ...]:
+    return _read(text)
+
+
+def _read(text: str) -> tuple[Claim, ...]:
     lexicon = load_lexicon()
     marked, numbers = _mark_numbers(text)
     tokens = tokenize(marked)
@@ -235,27 +264,31 @@ def read_claims(text: str) -> tuple[Claim, ...]:
     for number, span in enumerate(spans):
         if span.weak and not _is_genre_here(tokens, spans, number):
             continue
-        words = () if _MARK.fullmatch(tokens[span.start]) else tokens[span.start : span.end]
+        words = () if tokens[span.start].startswith("<") else tokens[span.start : span.end]
         no = denied[span.start] or _denied_after(tokens, span.end)
-        claims.extend(Claim(fact, words, no) for fact in span.facts)
+        for fact in span.facts:
+            claims.append(Claim(fact, words, no))
     return tuple(claims)
 
 
-def _spans(tokens: Sequence[str], numbers: Sequence[Fact]) -> Iterator[_Span]:
+def _spans(tokens: Form, numbers: Sequence[Fact]) -> Iterator[_Span]:
     lexicon = load_lexicon()
+    sizes, forms, weak = lexicon.sizes, lexicon.forms, lexicon.weak
     position = 0
-    while position < len(tokens):
-        end = position + 1
-        if mark := _MARK.fullmatch(tokens[position]):
-            yield _Span(position, end, (numbers[int(mark[1])],), weak=False)
-        for size in lexicon.sizes.get(tokens[position], ()):
-            form = tuple(tokens[position : position + size])
-            facts = lexicon.forms.get(form)
-            if facts is not None or form in lexicon.weak:
-                end = position + size
-                yield _Span(position, end, lexicon.weak[form] if facts is None else facts, weak=facts is None)
+    for start in [at for at, token in enumerate(tokens) if token in sizes or token[0] == "<"]:
+        if start < position:  # inside the last form
+            continue
+        first = tokens[start]
+        if first[0] == "<":
+            yield _Span(start, start + 1, (numbers[int(first[1:-1])],), False)
+            continue
+        for size in sizes[first]:
+            form = tokens[start : start + size]
+            facts = forms.get(form)
+            if facts is not None or form in weak:
+                position = start + size
+                yield _Span(start, position, weak[form] if facts is None else facts, facts is None)
                 break
-        position = end
 
 
 def _is_genre_here(tokens: Sequence[str], spans: Sequence[_Span], number: int) -> bool:

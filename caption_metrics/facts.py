@@ -58,6 +58,7 @@ _ENDINGS = (
 _SHORTEST_STEM = 4  # letters left when an ending is cut; 3 for a plural s
 
 
+@lru_cache(maxsize=50_000)  # words repeat
 def _stem(word: str) -> str:
     for ending in _ENDINGS:
         if word.endswith(ending) and len(word) - len(ending) >= (3 if ending == "s" else _SHORTEST_STEM):
@@ -65,9 +66,10 @@ def _stem(word: str) -> str:
     return word
 
 
+@lru_cache(maxsize=50_000)
 def _misspells(tag_word: str, word: str) -> bool:
-    """Whether an unknown word of a tag is `word` with one letter wrong (two from nine letters on)."""
-    if tag_word in load_lexicon().words or min(len(tag_word), len(word)) < 6 or abs(len(tag_word) - len(word)) > 2:
+    """Whether a tag's word, unknown to the lexicon, is `word` with one letter wrong (two from nine letters on)."""
+    if min(len(tag_word), len(word)) < 6 or abs(len(tag_word) - len(word)) > 2:
         return False
     kept = sum(block.size for block in SequenceMatcher(None, tag_word, word, autojunk=False).get_matching_blocks())
     return max(len(tag_word), len(word)) - kept <= (2 if len(word) >= 9 else 1)
@@ -78,36 +80,56 @@ class _Support:
     """What a list of tags supports."""
 
     facts: frozenset[Fact]
-    tag_words: tuple[frozenset[str], ...]  # of every tag, without what it denies; one-word tags are in all of them
+    tag_words: tuple[tuple[frozenset[str], frozenset[str]], ...]  # see `_words_of_tags`
     denies_vocals: bool
 
     def covers(self, claim: Claim, families: bool) -> bool:
         if claim.fact in self.facts:
             return True
-        if claim.fact == Fact("vocals", "instrumental") and self.denies_vocals:
+        if self.denies_vocals and claim.fact == _INSTRUMENTAL:
             return True
         if families and with_kinds([claim.fact]) & self.facts:
             return True
-        wanted = [word for word in claim.words if word not in _FILLERS]
-        return bool(wanted) and any(
-            all(any(_stem(word) == _stem(given) or _misspells(given, word) for given in words) for word in wanted)
-            for words in self.tag_words
-        )
+        wanted = [(_stem(word), word) for word in claim.words if word not in _FILLERS]
+        for stems, unknown in self.tag_words if wanted else ():
+            for stem, word in wanted:
+                if stem not in stems and not (unknown and any(_misspells(given, word) for given in unknown)):
+                    break
+            else:
+                return True
+        return False
+
+
+_INSTRUMENTAL = Fact("vocals", "instrumental")
 
 
 @lru_cache(maxsize=2_000)  # the captions of one track follow each other
 def _support(tags: tuple[str, ...]) -> _Support:
     claims = [claim for tag in tags for claim in read_claims(tag)]
-    said: list[frozenset[str]] = []
-    for tag in tags:
-        tokens = tokenize(tag)
-        said.append(frozenset(word for word, no in zip(tokens, denied_words(tokens), strict=True) if not no))
-    single = frozenset(word for words in said if len(words) == 1 for word in words)
     return _Support(
         facts=with_kinds(claim.fact for claim in claims if not claim.denied),
-        tag_words=tuple(dict.fromkeys(words | single for words in said)),
+        tag_words=_words_of_tags(tags),
         denies_vocals=any(claim.denied and claim.fact == Fact("vocals", "vocals") for claim in claims),
     )
+
+
+def _words_of_tags(tags: tuple[str, ...]) -> tuple[tuple[frozenset[str], frozenset[str]], ...]:
+    """For every tag the stems of what it says and, unstemmed, its words that no form of the lexicon has.
+
+    What a tag denies is left out; one-word tags are in all of them.
+    """
+    said = [_said_words(tag) for tag in tags]
+    single = frozenset(word for words in said if len(words) == 1 for word in words)
+    known = load_lexicon().words
+    return tuple(
+        (frozenset(map(_stem, words)), words - known) for words in dict.fromkeys(words | single for words in said)
+    )
+
+
+@lru_cache(maxsize=50_000)
+def _said_words(tag: str) -> frozenset[str]:
+    tokens = tokenize(tag)
+    return frozenset(word for word, no in zip(tokens, denied_words(tokens), strict=True) if not no)
 
 
 def unsupported_facts(caption: str, tags: Iterable[str], *, families: bool = False) -> frozenset[Fact]:
@@ -134,22 +156,25 @@ def tag_coverage(caption: str, tags: Iterable[str]) -> float | None:
     A tag is covered when the caption contains it (lower case, no punctuation, from a word's start), has at least half
     of its words by their first five letters, or claims all its facts in other words ("e-guitar": "electric guitar").
     """
-    plain = " " + " ".join(_WORD.findall(plain_text(caption))) + " "
-    stems = {word[:STEM_LETTERS] for word in plain.split()}
+    words = _WORD.findall(plain_text(caption))
+    plain = f" {' '.join(words)} "
+    stems = {word[:STEM_LETTERS] for word in words}
     claimed = with_kinds(extract_facts(caption))
     covered: list[bool] = []
     for tag in tags:
-        words = _WORD.findall(plain_text(tag))
-        if not words:
-            continue
-        wanted = {word[:STEM_LETTERS] for word in words}
-        facts = extract_facts(tag)
-        covered.append(
-            f" {' '.join(words)}" in plain
-            or 2 * len(wanted & stems) >= len(wanted)
-            or (bool(facts) and facts <= claimed)
-        )
+        words_of_tag, wanted, facts = _wanted(tag)
+        if wanted:
+            covered.append(
+                words_of_tag in plain or 2 * len(wanted & stems) >= len(wanted) or (bool(facts) and facts <= claimed)
+            )
     return sum(covered) / len(covered) if covered else None
+
+
+@lru_cache(maxsize=50_000)
+def _wanted(tag: str) -> tuple[str, frozenset[str], frozenset[Fact]]:
+    """What a caption that carries `tag` contains: its words as they stand, or their stems, or its facts."""
+    words = _WORD.findall(plain_text(tag))
+    return f" {' '.join(words)}", frozenset(word[:STEM_LETTERS] for word in words), extract_facts(tag)
 
 
 _WORD = re.compile(r"[a-z0-9]+")

@@ -9,9 +9,9 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -27,8 +27,7 @@ PLURAL_CATEGORIES = frozenset({"instrument", "vocals"})  # nouns; "pops" and "bl
 Form = tuple[str, ...]  # the words of one way to say a fact
 
 
-@dataclass(frozen=True, order=True)
-class Fact:
+class Fact(NamedTuple):  # not a dataclass: facts live in sets, and a tuple's hash costs a tenth
     """One claim: a category of `CATEGORIES` and the lexicon's one name for the value, in lower case."""
 
     category: str
@@ -50,14 +49,18 @@ class Lexicon:
     words: frozenset[str]  # every word of every form: what is spelled right
 
 
+_HYPHENS = re.compile(r"[-_‐‑]+")
+_APOSTROPHES = dict.fromkeys(map(ord, "'’‘`"))
 _TOKEN = re.compile(r"<\d+>|\d{1,2}/\d{1,2}|[a-z0-9]+|[.,;:!?()\[\]/|—–]")
 
 
 def plain_text(text: str) -> str:
     """Lower case, no accents, no apostrophes, `&` as "and"; hyphens and underscores as spaces."""
-    decomposed = unicodedata.normalize("NFKD", text.lower())
-    bare = "".join(char for char in decomposed if not unicodedata.combining(char))
-    return re.sub(r"[-_‐‑]+", " ", re.sub(r"['’‘`]", "", bare.replace("&", " and ")))
+    bare = text.lower()
+    if not bare.isascii():  # most captions are ASCII, and have nothing to take apart
+        decomposed = unicodedata.normalize("NFKD", bare)
+        bare = "".join(char for char in decomposed if not unicodedata.combining(char))
+    return _HYPHENS.sub(" ", bare.replace("&", " and ").translate(_APOSTROPHES))
 
 
 def tokenize(text: str) -> Form:
@@ -129,15 +132,16 @@ def lexicon_values(category: str) -> frozenset[str]:
 
 def with_kinds(facts: Iterable[Fact]) -> frozenset[Fact]:
     """The facts and what they imply: "electric guitar" also "guitar", "c major" also "major", "70 bpm" also "slow"."""
-    kinds = load_lexicon().kinds
-    implied: set[Fact] = set()
-    for fact in facts:
-        implied.add(fact)
-        implied.update(kinds.get(fact, ()))
-        if fact.category == "key" and " " in fact.value:
-            implied.update(Fact("key", part) for part in fact.value.split())
-        elif fact.category == "tempo" and fact.value.endswith(" bpm"):
-            implied.update(Fact("tempo", word) for word in _tempo_words(float(fact.value.split()[0])))
+    return frozenset().union(*map(_implied, facts))
+
+
+@lru_cache(maxsize=10_000)
+def _implied(fact: Fact) -> frozenset[Fact]:
+    implied = {fact, *load_lexicon().kinds.get(fact, ())}
+    if fact.category == "key" and " " in fact.value:
+        implied.update(Fact("key", part) for part in fact.value.split())
+    elif fact.category == "tempo" and fact.value.endswith(" bpm"):
+        implied.update(Fact("tempo", word) for word in _tempo_words(float(fact.value.split()[0])))
     return frozenset(implied)
 
 
