@@ -4,36 +4,30 @@ from __future__ import annotations
 
 import json
 import os
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from lpmc_console import JsonFlag, emit, extra_needed, progress_bar, say
 from lpmc_errors import (
     EXIT_DONE,
     EXIT_FAILED,
     EXIT_INTERRUPTED,
     EXIT_PARTIAL,
     LpmcError,
-    MissingExtraError,
     ModelError,
-    UsageError,
     disk_fault,
 )
+from lpmc_pseudo_caption import merge_shards, pseudo_caption, report
 
 EPILOG = (
     "Exit codes: 0 done; 1 the run failed; 2 wrong usage; 3 done, but some items were recorded as failed; "
     "75 interrupted, run the same command again to resume."
 )
-
-
-def say(text: str) -> None:
-    """A line for the person, on standard error, so that standard output stays the program's result."""
-    print(text, file=sys.stderr, flush=True)
 
 
 class FaultsInOneLine(TyperGroup):
@@ -44,9 +38,12 @@ class FaultsInOneLine(TyperGroup):
         try:
             return super().invoke(ctx)
         except LpmcError as error:
+            if error.exit_code == EXIT_INTERRUPTED:
+                signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not spoil the exit code
             say(f"lpmc: {error}")
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
             say("lpmc: interrupted; run the same command again to resume")
             ctx.exit(EXIT_INTERRUPTED)
         except OSError as error:
@@ -67,69 +64,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-JsonFlag = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output, nothing else.")]
 ModelOption = Annotated[
     str,
     typer.Option("--model", help="A model directory (of `lpmc train`, `lpmc convert` or the quickstart) or a Hub id."),
 ]
-OWN_MODULES = {"caption_metrics", "dataset_builder", "hub_cards", "lpmc_quickstart", "modeling_lpmc", "space"}
 DEFAULT_QUICKSTART = Path("quickstart-output")
 DEFAULT_MODEL = str(DEFAULT_QUICKSTART / "model")
-
-
-def emit(value: Any, as_json: bool, text: Callable[[], None]) -> None:
-    """Print `value` as JSON, or call `text` to print it for a person."""
-    if as_json:
-        print(json.dumps(value, ensure_ascii=False, indent=2))
-    else:
-        text()
-
-
-@contextmanager
-def progress_bar(title: str) -> Iterator[Callable[..., None]]:
-    """Give `update(done, total, note)`: a live bar on a terminal, now and then a plain line elsewhere."""
-    import time
-
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    if console.is_terminal:
-        columns = (
-            TextColumn(title),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-        )
-        with Progress(*columns, console=console) as progress:
-            task = progress.add_task(title, total=None, note="")
-
-            def draw(done: int, total: int, note: str = "") -> None:
-                progress.update(task, completed=done, total=total, note=note)
-
-            yield draw
-        return
-    spoken = time.monotonic()
-
-    def update(done: int, total: int, note: str = "") -> None:
-        nonlocal spoken
-        if time.monotonic() - spoken >= 10 or (total and done == total and time.monotonic() - spoken >= 1):
-            spoken = time.monotonic()
-            say(f"{title}: {done}/{total}" + (f" ({note})" if note else ""))
-
-    yield update
-
-
-@contextmanager
-def extra_needed(extra: str) -> Iterator[None]:
-    """Name the extra to install when an import inside the block fails."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] in OWN_MODULES:
-            raise  # a broken installation, which no extra repairs
-        raise MissingExtraError(error.name or "a package", extra=extra) from error
 
 
 @app.command()
@@ -197,106 +137,9 @@ def tracks(
     raise typer.Exit(EXIT_PARTIAL if skipped else EXIT_DONE)
 
 
-@app.command("pseudo-caption")
-def pseudo_caption(
-    tracks: Annotated[Path, typer.Argument(help="The tracks table (Parquet) of `lpmc tracks`.")],
-    output: Annotated[Path, typer.Option("--output", help="The captions table to write (Parquet).")],
-    store: Annotated[
-        Path | None,
-        typer.Option("--store", help="Where raw answers are kept (SQLite); default: OUTPUT with .store.sqlite."),
-    ] = None,
-    instructions: Annotated[str, typer.Option("--instructions", help="Comma-separated; all four by default.")] = (
-        "writing,summary,paraphrase,attribute_prediction"
-    ),
-    backend: Annotated[str, typer.Option("--backend", help="openai, local, tag-concat or template.")] = "local",
-    base_url: Annotated[
-        str | None, typer.Option("--base-url", help="An OpenAI-compatible endpoint, e.g. http://127.0.0.1:8000/v1.")
-    ] = None,
-    model: Annotated[str | None, typer.Option("--model", help="Model name at the endpoint, or a local model.")] = None,
-    wording: Annotated[
-        str | None,
-        typer.Option("--wording", help="released (the paper's) or small (few-shot, for models of 0.1 to 3 B)."),
-    ] = None,
-    temperature: Annotated[
-        float | None, typer.Option("--temperature", min=0.0, help="Default: the server's; local: 0.")
-    ] = None,
-    max_tokens: Annotated[
-        int | None, typer.Option("--max-tokens", min=8, help="Longest answer; default: by instruction and wording.")
-    ] = None,
-    concurrency: Annotated[int, typer.Option("--concurrency", min=1, help="Requests under way at once (openai).")] = 8,
-    timeout: Annotated[
-        float, typer.Option("--timeout", min=1.0, help="Seconds to wait for one answer (openai).")
-    ] = 300.0,
-    fallback: Annotated[
-        bool, typer.Option("--fallback/--no-fallback", help="Put the template caption in place of a failed answer.")
-    ] = True,
-    retry_refused: Annotated[
-        bool, typer.Option("--retry-refused", help="Send requests again that the endpoint refused in an earlier run.")
-    ] = False,
-    as_json: JsonFlag = False,
-) -> None:
-    """Turn the tags of every track into captions. Run it again to resume: an answer is never bought twice."""
-    from dataclasses import asdict
-
-    from dataset_builder.captioning.jobs import BASELINES
-    from dataset_builder.captioning.pseudo_caption import (
-        caption_tracks,
-        caption_with_baseline,
-        make_plan,
-        parse_instructions,
-    )
-    from dataset_builder.tracks import open_tracks
-
-    names = parse_instructions(instructions)
-    open_tracks(tracks).close()  # a wrong table is named before a model is loaded
-    if backend in BASELINES:
-        summary = caption_with_baseline(tracks, output, backend)
-    else:
-        answering = _backend(backend, base_url, model, concurrency, timeout)
-        plan = make_plan(
-            answering, names, wording=wording, temperature=temperature, fallback=fallback, token_limit=max_tokens
-        )
-        with progress_bar("pseudo-caption") as update:
-            summary = caption_tracks(
-                tracks,
-                output,
-                store or output.with_suffix(".store.sqlite"),
-                answering,
-                plan,
-                lambda done, total: update(
-                    done.jobs, total, f"{done.answers} answers, {done.faults} faults, {done.reused} from the store"
-                ),
-                retry_refused=retry_refused,
-            )
-
-    def text() -> None:
-        outcomes = ", ".join(f"{count} {name}" for name, count in sorted(summary.outcomes.items()))
-        print(f"{summary.rows} captions of {summary.tracks} tracks in {output}: {outcomes}")
-        print(
-            f"{summary.template_fallbacks} rows carry the template in place of an answer; "
-            f"{summary.requests_sent} requests sent, {summary.answers_bought} answers bought "
-            f"({summary.prompt_tokens} + {summary.completion_tokens} tokens), {summary.jobs_reused} rows from the store"
-        )
-
-    emit(asdict(summary), as_json, text)
-    raise typer.Exit(EXIT_PARTIAL if summary.failed else EXIT_DONE)
-
-
-def _backend(name: str, base_url: str | None, model: str | None, concurrency: int, timeout: float) -> Any:
-    if name == "openai":
-        from dataset_builder.captioning.backends.openai_chat import ChatBackend
-
-        if not model:
-            raise UsageError("--model", "is needed with --backend openai", "name the model that the endpoint serves")
-        return ChatBackend(model, base_url=base_url, concurrency=concurrency, timeout=timeout)
-    if name == "local":
-        if base_url:
-            raise UsageError("--base-url", "belongs to --backend openai", "add --backend openai or leave it out")
-        from dataset_builder.captioning.backends.local import DEFAULT_MODEL as LOCAL_MODEL
-        from dataset_builder.captioning.backends.local import LocalBackend
-
-        return LocalBackend(model or LOCAL_MODEL)
-    raise UsageError(f"--backend {name}", "is unknown", "choose from openai, local, tag-concat, template")
+app.command("pseudo-caption")(pseudo_caption)
+app.command()(report)
+app.command()(merge_shards)
 
 
 @app.command()

@@ -6,8 +6,9 @@ model on purpose (paper section 2.2: they invite it to recite what it knows abou
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -143,27 +144,47 @@ def count_tracks(path: Path) -> int:
         return int(table.metadata.num_rows)
 
 
-def read_tracks(path: Path) -> Iterator[TaggedTrack]:
-    """Stream the rows of a tracks table in file order. Raises `TableError` (see `open_tracks`)."""
+def read_tracks(path: Path, columns: Collection[str] = TRACKS_SCHEMA.names) -> Iterator[TaggedTrack]:
+    """Stream the rows of a tracks table in file order, with the named columns alone (`track_id` and `tags` always).
+
+    Raises `TableError` (see `open_tracks`).
+    """
+    wanted = {"track_id", "tags", *columns}
     with open_tracks(path) as table:
-        present = [name for name in TRACKS_SCHEMA.names if name in table.schema_arrow.names]
+        present = [name for name in TRACKS_SCHEMA.names if name in wanted and name in table.schema_arrow.names]
         for batch in table.iter_batches(batch_size=ROWS_PER_GROUP, columns=present):
-            for row in batch.to_pylist():
-                yield _track(row)
+            # Column by column: a dictionary a row would take half of the time of a run that only looks tracks over.
+            columns_of = {name: batch.column(name).to_pylist() for name in present}
+            values = (columns_of.get(name) or itertools.repeat(None, batch.num_rows) for name in TRACKS_SCHEMA.names)
+            for row in zip(*values, strict=True):
+                yield _track(*row)
 
 
-def _track(row: dict[str, Any]) -> TaggedTrack:
+def _track(
+    track_id: str,
+    tags: list[str] | None,
+    split: str | None,
+    source: str | None,
+    licence: str | None,
+    audio_path: str | None,
+    reference_captions: list[str] | None,
+    title: str | None,
+    artist: str | None,
+    album: str | None,
+    year: int | None,
+    extra: str | None,
+) -> TaggedTrack:
     return TaggedTrack(
-        track_id=row["track_id"],
-        tags=clean_tags(tag for tag in row["tags"] or () if tag),
-        split=row.get("split") or "",
-        source=row.get("source") or "",
-        licence=row.get("licence") or "",
-        audio_path=row.get("audio_path"),
-        reference_captions=tuple(row.get("reference_captions") or ()),
-        title=row.get("title"),
-        artist=row.get("artist"),
-        album=row.get("album"),
-        year=row.get("year"),
-        extra=json.loads(row.get("extra") or "{}"),
+        track_id,
+        clean_tags(tag for tag in tags or () if tag),
+        split or "",
+        source or "",
+        licence or "",
+        audio_path,
+        tuple(reference_captions or ()),
+        title,
+        artist,
+        album,
+        year,
+        json.loads(extra) if extra else {},
     )

@@ -91,7 +91,7 @@ def test_a_mistake_is_one_clear_line_with_its_exit_code(
         (["--backend", "openai", "--base-url", "http://127.0.0.1:9/v1"], "--model: is needed"),
         (["--instructions", "sing"], "unknown instruction 'sing'"),
         (["--backend", "openai", "--model", "m", "--base-url", "nowhere"], "is not an http(s) address"),
-        (["--wording", "loud"], "choose from released, small"),
+        (["--wording", "loud"], "choose from released, grounded, small"),
     ],
 )
 def test_wrong_options_of_pseudo_caption_are_named(tmp_path: Path, options: list[str], words: str) -> None:

@@ -26,6 +26,10 @@ class CaptionRow:
     `outcome` is one of `OUTCOMES`; `reason` says why when it is not `ok`. `caption_origin` is `model` (the answer of
     the language model), `baseline` (tag-concat or template, asked for as such) or `template` (a template caption that
     stands in for an answer that was rejected). `caption` is None when there is none. `tag_coverage` is in [0, 1].
+    `unsupported` and `facts` are `category: value` (what no tag supports; everything the caption claims), `soft` names
+    what is no reason to reject (`hype`, `listener`, ...), `seed` is that of the answer that was kept and `attempts` the
+    number of answers it was chosen from. `near_duplicates` counts other captions of the table that say almost the same
+    in the same words; `contradictions` is what this caption states against another one of the same track.
     """
 
     track_id: str
@@ -47,6 +51,13 @@ class CaptionRow:
     attempts: int = 0
     tag_coverage: float | None = None
     unsupported: tuple[str, ...] = ()
+    provider: str = ""
+    new_attributes_used: tuple[str, ...] = ()
+    facts: tuple[str, ...] = ()
+    soft: tuple[str, ...] = ()
+    seed: int | None = None
+    near_duplicates: int | None = None
+    contradictions: tuple[str, ...] = ()
 
 
 CAPTIONS_SCHEMA = pa.schema(
@@ -70,8 +81,17 @@ CAPTIONS_SCHEMA = pa.schema(
         ("attempts", pa.int64()),
         ("tag_coverage", pa.float64()),
         ("unsupported", pa.list_(pa.string())),
+        ("provider", pa.string()),
+        ("new_attributes_used", pa.list_(pa.string())),
+        ("facts", pa.list_(pa.string())),
+        ("soft", pa.list_(pa.string())),
+        ("seed", pa.int64()),
+        ("near_duplicates", pa.int64()),
+        ("contradictions", pa.list_(pa.string())),
     ]
 )
+
+_LISTS = tuple(field.name for field in CAPTIONS_SCHEMA if pa.types.is_list(field.type))
 
 
 def _record(row: CaptionRow) -> dict[str, Any]:
@@ -119,9 +139,7 @@ def read_captions(path: Path) -> Iterator[CaptionRow]:
     with open_captions(path) as table:
         for batch in table.iter_batches(batch_size=ROWS_PER_GROUP, columns=CAPTIONS_SCHEMA.names):
             for row in batch.to_pylist():
-                row["new_attributes"] = tuple(row["new_attributes"] or ())
-                row["unsupported"] = tuple(row["unsupported"] or ())
-                yield CaptionRow(**row)
+                yield CaptionRow(**(row | {name: tuple(row[name] or ()) for name in _LISTS}))
 
 
 def read_pipeline(path: Path) -> dict[str, Any]:

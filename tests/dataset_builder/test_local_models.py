@@ -142,7 +142,7 @@ def test_a_killed_run_against_a_real_server_asks_only_for_what_was_missing(
     write_tracks([TaggedTrack(f"t{number}", tags) for number, tags in enumerate(TAGS)], tracks)
     command = [sys.executable, "-m", "lpmc", "pseudo-caption", str(tracks), "--output", str(output)]
     command += ["--store", str(store), "--backend", "openai", "--base-url", url, "--model", model, "--json"]
-    command += ["--instructions", "writing,attribute_prediction", "--wording", "small", "--max-tokens", "24"]
+    command += ["--instructions", "writing,attribute_prediction", "--wording", "small", "--answer-tokens", "24"]
     command += ["--temperature", "0.1", "--concurrency", "1"]
 
     def stored() -> int:

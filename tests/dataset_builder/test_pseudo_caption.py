@@ -175,7 +175,7 @@ def test_quota_key_and_model_errors_stop_the_run_after_one_request(tracks: Path,
     fault = (status, {}, {"error": {"message": f"{code} for sk-abcdefghijklmnop", "code": code}})
     with ChatDouble(lambda number, message: fault) as server:
         with pytest.raises(EndpointError) as raised:
-            ask(tracks, server.url, concurrency=1)
+            ask(tracks, server.url, concurrency=8)  # the first request goes alone
         assert len(server.log) == 1
     assert code in str(raised.value)
     assert "sk-abcdefghijklmnop" not in str(raised.value)
@@ -209,7 +209,7 @@ def test_a_run_that_mostly_fails_stops(tracks: Path) -> None:
     with ChatDouble(lambda number, message: broken) as server:
         with pytest.raises(EndpointError, match="requests failed"):
             ask(tracks, server.url)
-        assert len(server.log) < 150
+        assert len(server.log) <= (engine.HEALTH_WINDOW + 8) * engine.MAX_TRIES
 
 
 def test_an_unsupported_claim_is_asked_again_with_a_new_seed_and_then_replaced_by_the_template(tracks: Path) -> None:

@@ -112,16 +112,22 @@ class LocalBackend:
         results: list[Answer | Fault] = [Fault("transient", "not asked")] * len(requests)
         for (head, max_tokens), indices in groups.items():
             batch = [requests[index] for index in indices]
-            try:
-                answers = await asyncio.to_thread(self._generate, head, max_tokens, batch)
-            except (RuntimeError, MemoryError) as error:
-                fault = Fault(
-                    "refused", f"the local model failed ({str(error).splitlines()[0] if str(error) else error})"
-                )
-                answers = [fault] * len(batch)
+            answers = await asyncio.to_thread(self._answer, head, max_tokens, batch)
             for index, answer in zip(indices, answers, strict=True):
                 results[index] = answer
         return results
+
+    def _answer(
+        self, head: tuple[Message, ...], max_tokens: int, batch: Sequence[CaptionRequest]
+    ) -> list[Answer | Fault]:
+        """The answers to a batch; when it fails, each row by itself, so that one row does not spoil the others."""
+        try:
+            return self._generate(head, max_tokens, batch)
+        except (RuntimeError, MemoryError, ValueError) as error:
+            if len(batch) == 1:
+                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                return [Fault("refused", f"the local model failed ({reason})")]
+            return [answer for request in batch for answer in self._answer(head, max_tokens, [request])]
 
     def _render(self, messages: Sequence[Message], *, ask: bool) -> str:
         chat = [{"role": message.role, "content": message.content} for message in messages]
@@ -166,7 +172,7 @@ class LocalBackend:
                 attention_mask=mask,
                 max_new_tokens=max_tokens,
                 do_sample=False,
-                logits_processor=[_SeededNoise(torch, [request.sampling for request in requests])],
+                logits_processor=[_SeededNoise(torch, requests)],
                 stopping_criteria=[_LoopStop(torch, self._tokenizer, ids.shape[1])],
                 **extra,
             )
@@ -205,14 +211,14 @@ class _SeededNoise:
     """Sampling, made repeatable for each row of a batch.
 
     Adding Gumbel noise to logits / temperature and taking the maximum draws from the softmax exactly (the Gumbel-max
-    trick); with a generator per row the draw depends on the request's seed and prompt position alone, not on its
-    neighbours in the batch. Rows of temperature 0 stay greedy.
+    trick); with a generator per row, seeded by the request's key, the draw depends on the request alone, not on its
+    neighbours in the batch, and two tracks do not get the same noise. Rows of temperature 0 stay greedy.
     """
 
-    def __init__(self, torch: Any, samplings: Sequence[Any]) -> None:
+    def __init__(self, torch: Any, requests: Sequence[CaptionRequest]) -> None:
         self._torch = torch
-        self._temperatures = [sampling.temperature or 0.0 for sampling in samplings]
-        self._generators = [torch.Generator().manual_seed(sampling.seed) for sampling in samplings]
+        self._temperatures = [request.sampling.temperature or 0.0 for request in requests]
+        self._generators = [torch.Generator().manual_seed(int(request.key[:15], 16)) for request in requests]
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
         for row, (temperature, generator) in enumerate(zip(self._temperatures, self._generators, strict=True)):

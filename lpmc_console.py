@@ -1,0 +1,84 @@
+"""What every command shares: a line for the person, a result for the program, a bar, a word about a missing extra."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+
+from lpmc_errors import MissingExtraError
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output, nothing else.")]
+OWN_MODULES = {
+    "caption_metrics",
+    "dataset_builder",
+    "hub_cards",
+    "lpmc_pseudo_caption",
+    "lpmc_quickstart",
+    "modeling_lpmc",
+    "space",
+}
+
+
+def say(text: str) -> None:
+    """A line for the person, on standard error, so that standard output stays the program's result."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def emit(value: Any, as_json: bool, text: Callable[[], None]) -> None:
+    """Print `value` as JSON, or call `text` to print it for a person."""
+    if as_json:
+        print(json.dumps(value, ensure_ascii=False, indent=2))
+    else:
+        text()
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Callable[..., None]]:
+    """Give `update(done, total, note)`: a live bar on a terminal, now and then a plain line elsewhere."""
+    import time
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    if console.is_terminal:
+        columns = (
+            TextColumn(title),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        with Progress(*columns, console=console) as progress:
+            task = progress.add_task(title, total=None, note="")
+
+            def draw(done: int, total: int, note: str = "") -> None:
+                progress.update(task, completed=done, total=total, note=note)
+
+            yield draw
+        return
+    spoken = time.monotonic()
+
+    def update(done: int, total: int, note: str = "") -> None:
+        nonlocal spoken
+        if time.monotonic() - spoken >= 10 or (total and done == total and time.monotonic() - spoken >= 1):
+            spoken = time.monotonic()
+            say(f"{title}: {done}/{total}" + (f" ({note})" if note else ""))
+
+    yield update
+
+
+@contextmanager
+def extra_needed(extra: str) -> Iterator[None]:
+    """Name the extra to install when an import inside the block fails."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] in OWN_MODULES:
+            raise  # a broken installation, which no extra repairs
+        raise MissingExtraError(error.name or "a package", extra=extra) from error
