@@ -25,7 +25,7 @@ from dataset_builder.captioning.captions_table import open_captions, read_pipeli
 from dataset_builder.lp_musiccaps import JoinError, Survey
 from dataset_builder.shards import SplitWriter
 from dataset_builder.tracks import open_tracks
-from hub_cards.facts import MAKING_FILE, ConfigFacts, Making, config_names, read_config
+from hub_cards.facts import MAKING_FILE, PIPELINE_FILE, ConfigFacts, Making, config_names, read_config
 from hub_cards.render import DATASET_MARK, LICENCES_FILE, render_dataset_card, render_licences
 from lpmc_errors import AudioError, TableError, UsageError, disk_faults_named
 from lpmc_files import write_json, write_text
@@ -122,8 +122,10 @@ def build_dataset(
                     f"not one of the {len(tally.failed_audio)} audio files can be used (first: {first_id}: {reason})",
                     "give --audio-root the folder that audio_path in the tracks table is relative to",
                 )
-            making = _making(found, layout, tally, captions, embed)
+            pipeline = _publishable(read_pipeline(captions))
+            making = _making(found, layout, tally, dict(pipeline), embed)
             write_json(staging / MAKING_FILE, making.as_json())
+            write_json(staging / PIPELINE_FILE, pipeline)
             _put_in_place(staging, output / config)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
@@ -239,7 +241,8 @@ def _audio(track_id: str, audio_path: str | None, root: str | None, tally: _Tall
     return {"bytes": content, "path": path.name}
 
 
-def _making(found: Survey, layout: str, tally: _Tally, captions: Path, embed: bool) -> Making:
+def _making(found: Survey, layout: str, tally: _Tally, pipeline: dict[str, Any], embed: bool) -> Making:
+    ledger = pipeline.pop("ledger", {})
     return Making(
         layout=layout,
         sources=dict(sorted(found.sources.items())),
@@ -251,7 +254,9 @@ def _making(found: Survey, layout: str, tally: _Tally, captions: Path, embed: bo
         tracks_without_captions=found.tracks_without_captions,
         audio_embedded=tally.embedded if embed else None,
         without_audio=tuple(tally.failed_audio),
-        pipeline=_publishable(read_pipeline(captions)),
+        pipeline=pipeline,
+        quality=ledger.get("by_instruction", {}),
+        alarms=tuple(ledger.get("alarms", ())),
     )
 
 

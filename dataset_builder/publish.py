@@ -17,7 +17,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 
-from hub_cards.facts import MAKING_FILE, config_names, read_making, shard_files
+from hub_cards.facts import MAKING_FILE, PIPELINE_FILE, config_names, read_making, shard_files
 from hub_cards.licences import source_licence
 from hub_cards.lint import CARD, lint_dataset
 from hub_cards.render import LICENCES_FILE
@@ -76,7 +76,7 @@ def published_files(directory: Path) -> list[str]:
         raise UsageError(directory, "is no data set directory", "make one with `lpmc build`")
     paths = [directory / CARD, directory / LICENCES_FILE]
     for config in configs:
-        paths.append(directory / config / MAKING_FILE)
+        paths += [directory / config / MAKING_FILE, directory / config / PIPELINE_FILE]
         paths += [path for files in shard_files(directory / config).values() for path in files]
     return [path.relative_to(directory).as_posix() for path in paths if path.is_file()]
 

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 MAKING_FILE = "build.json"  # beside the Parquet of each configuration: how it was made
+PIPELINE_FILE = "pipeline.json"  # beside it: the run that made the captions, as `lpmc pseudo-caption` told it
 SHARD_NAME = re.compile(r"(?P<split>\w+(?:\.\w+)*)-(?P<index>\d{5})-of-(?P<count>\d{5})\.parquet")
 _SPLIT_ORDER = ("train", "valid", "validation", "test")
 
@@ -33,6 +34,8 @@ class Making:
     audio_embedded: int | None = None  # tracks; None for a text-only configuration
     without_audio: tuple[tuple[str, str], ...] = ()  # (track id, reason) where audio was asked for and cannot be had
     pipeline: dict[str, Any] = field(default_factory=dict)  # what the captions table says about its own making
+    quality: dict[str, Any] = field(default_factory=dict)  # instruction -> what its captions are like, with intervals
+    alarms: tuple[str, ...] = ()  # what a careful reader should look at first
 
     @property
     def outcome_names(self) -> list[str]:
@@ -113,6 +116,7 @@ def read_making(directory: Path) -> Making:
     """Read back how the configuration in `directory` was made."""
     value = json.loads((directory / MAKING_FILE).read_text(encoding="utf-8"))
     value["without_audio"] = tuple((track_id, reason) for track_id, reason in value.get("without_audio", ()))
+    value["alarms"] = tuple(value.get("alarms", ()))
     return Making(**value)
 
 

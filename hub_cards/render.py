@@ -242,6 +242,8 @@ def _template(name: str) -> Any:
     )
     environment.filters["thousands"] = lambda value: f"{value:,}"
     environment.filters["size"] = _size
+    environment.filters["percent"] = lambda share: "-" if share is None else f"{100 * share:.1f} %"
+    environment.filters["interval"] = _interval
     environment.filters["cell"] = _cell
     environment.filters["plain"] = _plain
     return environment.get_template(name)
@@ -253,6 +255,13 @@ def _size(count: int) -> str:
         if count >= scale:
             return f"{count / scale:.1f} {unit}"
     return f"{count / 1000:.1f} kB"
+
+
+def _interval(share: Mapping[str, Any] | None) -> str:
+    """`1.2 % (0.8 to 1.9)` of a share with its 95 % interval; a dash when nothing was looked at."""
+    if share is None or share["share"] is None:
+        return "-"
+    return f"{100 * share['share']:.1f} % ({100 * share['low']:.1f} to {100 * share['high']:.1f})"
 
 
 def _cell(value: object) -> str:

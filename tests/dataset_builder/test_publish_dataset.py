@@ -91,7 +91,7 @@ def test_a_pushed_data_set_loads_by_name_and_streams(hub, dataset, tmp_path):
     files = hub.files("dataset", "org/lp-musiccaps")
     assert sorted(files) == [
         *(".gitattributes", "LICENSE.md", "README.md"),
-        *(f"{config}/{name}" for config in ("text", "with-audio") for name in ["build.json", *splits]),
+        *(f"{config}/{name}" for config in ("text", "with-audio") for name in ["build.json", "pipeline.json", *splits]),
     ]
     assert files["text/train-00000-of-00001.parquet"] == (dataset / "text/train-00000-of-00001.parquet").read_bytes()
     found = json.loads(run_client(hub.environment(tmp_path / "another home", token=None), LOAD))
@@ -219,4 +219,4 @@ def test_only_files_of_the_data_set_are_listed_for_upload(dataset):
     listed = published_files(dataset)
     assert "README.md" in listed
     assert "text/build.json" in listed
-    assert len(listed) == 2 + 2 * 4
+    assert len(listed) == 2 + 2 * 5

@@ -12,6 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import DatasetCard
 
+from dataset_builder.captioning.captions_table import CaptionRow
+from dataset_builder.captioning.ledger import Ledger
 from hub_cards import ConfigFacts, Making, lint_dataset, read_config, render_dataset_card
 from hub_cards.lint import find_absolute_paths, find_secrets
 from hub_cards.render import render_licences, size_category
@@ -89,6 +91,23 @@ def test_the_body_tells_what_failed_who_answered_and_what_to_beware_of(tmp_path)
     assert "Do not use `caption_attribute_prediction`" in text
     assert "No such caption was written by listening" in text
     assert "| `fma` | train | 5 | 2 |" in text
+    assert lint_dataset(tmp_path) == []
+
+
+def test_the_body_tells_how_faithful_the_captions_are_with_intervals(tmp_path):
+    ledger = Ledger()
+    for number in range(250):
+        unsupported = ("mood: happy",) if number < 5 else ()
+        ledger.add(
+            CaptionRow(
+                f"t{number}", "writing", f"A slow song, take {number}.", "ok", tag_coverage=0.9, unsupported=unsupported
+            )
+        )
+    account = ledger.to_dict()
+    made = {"quality": account["by_instruction"], "alarms": account["alarms"]}
+    text = (write_dataset(tmp_path, outcomes={"writing": {"ok": 250}}, **made) / "README.md").read_text()
+    assert '| writing | 250 | 5 to 5 | 90.0 % | 2.0 % (0.9 to 4.6) | - | "a slow song" 100.0 % |' in text
+    assert "**Look at this first:** writing: 100.0% of the captions begin with 'a slow song'." in text
     assert lint_dataset(tmp_path) == []
 
 
