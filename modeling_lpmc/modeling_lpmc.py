@@ -39,6 +39,7 @@ MAX_TIMESCALE = 10_000  # of the sinusoidal positions (released code)
 CONV_WIDTH = 3  # frames a convolution sees (paper 5.1)
 WINDOW_BOOK_KEEPING = ("audio_chunk_index", "chunk_start_seconds", "chunk_end_seconds")  # the extractor's, for people
 GENERATION_LENGTH = 128  # tokens; also for the weights trained at 110 (released inference)
+HEAD_MULTIPLE = 8  # tensor cores take 16-byte rows: 8 numbers of bfloat16
 
 # Version 5 wants {copy: source}; version 4 a list of the copies.
 _TIES_ARE_A_DICT = int(transformers.__version__.split(".")[0]) >= 5
@@ -113,6 +114,42 @@ class LpmcLogMel(nn.Module):
         return log_mel(input_values, self.window, self.mel_filters, self.hop_length, self.spectrum)
 
 
+def channels_last_convolution(conv: nn.Conv1d, hidden: torch.Tensor) -> torch.Tensor:
+    """`conv` of `hidden` (batch, channels, frames) with channels innermost in memory, in and out.
+
+    cuDNN computes so in any case, and would turn every activation around on its way in and out.
+    """
+    image = hidden.unsqueeze(2).contiguous(memory_format=torch.channels_last)  # (batch, channels, 1, frames)
+    stride, padding = (1, conv.stride[0]), (0, int(conv.padding[0]))
+    return nn.functional.conv2d(image, conv.weight.unsqueeze(2), conv.bias, stride, padding).squeeze(2)
+
+
+def filled_up_product(hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """`hidden` (..., width) times `weight` (tokens, width), the tokens filled up to a multiple of 8 on the way.
+
+    bart-base has 50,265 tokens. With rows of odd length the matrix product leaves the fast kernels: on an H100 that
+    made 30 of the 111 ms of a training update of 256 clips, and 62 of the 614 ms of captioning as many.
+    """
+    tokens = weight.shape[0]
+    filled = nn.functional.pad(weight, (0, 0, 0, -tokens % HEAD_MULTIPLE))
+    return nn.functional.linear(hidden, filled)[..., :tokens]
+
+
+class LpmcConv1d(nn.Conv1d):
+    """A convolution along time that suits the device; on a CPU exactly PyTorch's own."""
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        return channels_last_convolution(self, hidden) if hidden.is_cuda else super().forward(hidden)
+
+
+class LpmcHead(nn.Linear):
+    """Hidden states to logits in a way that suits the device; on a CPU exactly PyTorch's own."""
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        fills = hidden.is_cuda and self.weight.shape[0] % HEAD_MULTIPLE
+        return filled_up_product(hidden, self.weight) if fills else super().forward(hidden)
+
+
 class LpmcConvStem(nn.Module):
     """Log-mel features (batch, mel, frames) to encoder inputs (batch, positions, d_model): 1001 frames to 32."""
 
@@ -121,9 +158,9 @@ class LpmcConvStem(nn.Module):
     def __init__(self, config: LpmcConfig) -> None:
         super().__init__()
         width, padding = CONV_WIDTH, CONV_WIDTH // 2
-        self.conv1 = nn.Conv1d(config.num_mel_bins, config.d_model, width, stride=1, padding=padding)
+        self.conv1 = LpmcConv1d(config.num_mel_bins, config.d_model, width, stride=1, padding=padding)
         self.conv_stack = nn.ModuleList(
-            nn.Conv1d(config.d_model, config.d_model, width, stride=2, padding=padding)
+            LpmcConv1d(config.d_model, config.d_model, width, stride=2, padding=padding)
             for _ in range(config.num_conv_layers - 1)
         )
         shape = (config.max_source_frames, config.d_model)
@@ -314,7 +351,7 @@ class LpmcForConditionalGeneration(LpmcPreTrainedModel, GenerationMixin):
         super().__init__(config)
         self.model = LpmcModel(config)
         self.register_buffer("final_logits_bias", torch.zeros(1, config.vocab_size))
-        self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.lm_head = LpmcHead(config.d_model, config.vocab_size, bias=False)
         self.generation_config = default_generation_config(config)
         self.post_init()
 

@@ -71,13 +71,18 @@ class AudioCache:
 
         `crop` in [0, 1) goes from the first possible window to the last; a shorter clip is filled up with silence.
         """
+        window = self.int16_window(clip, length, crop).astype(np.float32)
+        window /= FULL_SCALE
+        return window
+
+    def int16_window(self, clip: int, length: int, crop: float) -> np.ndarray:
+        """The same samples as they are stored, int16 (length,): half the bytes on their way to a GPU."""
         start, end = self.bounds[clip]
         spare = int(end - start) - length
         offset = int(crop * (spare + 1)) if spare > 0 else 0
         piece = self.samples[start + offset : min(start + offset + length, end)]
-        window = np.zeros(length, np.float32)
+        window = np.zeros(length, np.int16)
         window[: len(piece)] = piece
-        window /= FULL_SCALE
         return window
 
 

@@ -195,7 +195,8 @@ class ClipDataset(TorchDataset[dict[str, Any]]):
     """Examples by `Draw` (training) or by number (evaluation: first caption, middle window).
 
     An example holds `input_features` float32 (mel, frames) when the spectrograms are cached, otherwise `input_values`
-    float32 (samples,) from which the model computes them; and `labels`, the token ids with `<s>` and `</s>`.
+    int16 (samples,), which `CaptionTrainer` scales and the model turns into spectrograms; and `labels`, the token ids
+    with `<s>` and `</s>`.
     """
 
     def __init__(self, clips: CaptionedClips, processor: Any, arguments: DataArguments, report: Report) -> None:
@@ -218,7 +219,7 @@ class ClipDataset(TorchDataset[dict[str, Any]]):
         labels = self.tokenizer(caption, truncation=True, max_length=self.max_tokens)["input_ids"]
         if self.features is not None:
             return {"input_features": np.array(self.features[draw.clip]), "labels": labels}
-        window = self.clips.audio.window(self.clips.audio_numbers[draw.clip], self.samples, draw.crop)
+        window = self.clips.audio.int16_window(self.clips.audio_numbers[draw.clip], self.samples, draw.crop)
         return {"input_values": window, "labels": labels}
 
 

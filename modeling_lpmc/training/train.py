@@ -223,10 +223,11 @@ def _trainer_arguments(recipe: TrainingRecipe, directory: RunDirectory) -> Seq2S
         learning_rate=run.learning_rate,
         weight_decay=run.weight_decay,
         max_grad_norm=run.max_gradient_norm,
-        optim="adamw_torch",
+        optim="adamw_torch_fused" if gpu else "adamw_torch",  # 2 ms instead of 17 on an H100, of an update of 80
         bf16=run.precision == "bfloat16" or (run.precision == "auto" and gpu and torch.cuda.is_bf16_supported()),
         ddp_find_unused_parameters=False,  # every parameter takes part in every update
         dataloader_num_workers=run.loader_workers,
+        dataloader_persistent_workers=run.loader_workers > 0,  # an epoch of the pre-training is 32 updates
         dataloader_pin_memory=gpu,
         remove_unused_columns=False,
         seed=run.seed,

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
+import torch
 from torch import nn
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader, Sampler
 from transformers import Seq2SeqTrainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from lpmc_errors import LpmcError
+from modeling_lpmc.training.audio_cache import FULL_SCALE
 from modeling_lpmc.training.sampling import BalancedTagSampler, ClipSampler
 
 
@@ -75,6 +77,25 @@ class CaptionTrainer(Seq2SeqTrainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[Any]:
         return self.sampler
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """The library's loader; its workers stay alive over epochs, so its seeds must not come from dropout's.
+
+        A continued run starts its workers once more than the undisturbed one.
+        """
+        loader = super().get_train_dataloader()
+        if self.args.dataloader_num_workers:
+            inner: Any = getattr(loader, "base_dataloader", loader)  # Accelerate wraps it
+            inner.generator = torch.Generator().manual_seed(self.args.seed)
+        return loader
+
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Inputs on the device; there the int16 waveforms of the cache become floats in [-1, 1]."""
+        prepared = super()._prepare_inputs(inputs)
+        waves = prepared.get("input_values")
+        if waves is not None and not waves.is_floating_point():
+            prepared["input_values"] = waves.float() / FULL_SCALE
+        return prepared
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """Names of the parameters that decay: all of them."""

@@ -12,9 +12,10 @@ import pytest
 import torch
 from small_captioner import features, small_config, small_model
 from transformers import GenerationConfig
+from transformers.cache_utils import EncoderDecoderCache
 
 from modeling_lpmc import LpmcForConditionalGeneration, LpmcModel
-from modeling_lpmc.modeling_lpmc import sinusoids
+from modeling_lpmc.modeling_lpmc import channels_last_convolution, filled_up_product, sinusoids
 
 LABELS = torch.tensor([[0, 11, 12, 13, 14, 2], [0, 21, 22, 2, -100, -100], [0, 31, 2, -100, -100, -100]])
 
@@ -143,13 +144,32 @@ def test_the_cache_changes_the_time_and_not_the_caption(settings: dict[str, int]
 
 
 def test_beams_leave_the_cross_attention_cache_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    from transformers.cache_utils import EncoderDecoderCache
-
     def refuse(*_: object) -> None:
         raise AssertionError("both caches were reordered")
 
     monkeypatch.setattr(EncoderDecoderCache, "reorder_cache", refuse)
     small_model().generate(input_features=features(2), max_length=8)
+
+
+@pytest.mark.parametrize("tokens", [16, 21])
+def test_the_product_for_gpus_is_the_product(tokens: int) -> None:
+    head = torch.nn.Linear(6, tokens, bias=False)
+    hidden = torch.randn(2, 3, 6)
+    found = filled_up_product(hidden, head.weight)
+    torch.testing.assert_close(found, head(hidden))
+    weights = torch.randn(2, 3, tokens)
+    (gradient,) = torch.autograd.grad((found * weights).sum(), head.weight)
+    torch.testing.assert_close(gradient, torch.autograd.grad((head(hidden) * weights).sum(), head.weight)[0])
+    assert found.stride(1) % 8 == 0, "rows must begin where tensor cores want them"
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_the_convolution_for_gpus_is_the_convolution_and_keeps_channels_innermost(stride: int) -> None:
+    conv = torch.nn.Conv1d(4, 6, 3, stride=stride, padding=1)
+    hidden = torch.randn(2, 11, 4).transpose(1, 2)  # channels innermost, as the spectrogram comes
+    found = channels_last_convolution(conv, hidden)
+    torch.testing.assert_close(found, conv(hidden))
+    assert found.transpose(1, 2).is_contiguous()
 
 
 @pytest.mark.parametrize(

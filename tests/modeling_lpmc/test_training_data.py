@@ -9,14 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from small_captioner import small_model
 from training_corpus import KINDS, RATE, encoded, row, sound, write_dataset
+from transformers import Seq2SeqTrainingArguments
 
 from lpmc_errors import TableError, UsageError
 from modeling_lpmc import LpmcFeatureExtractor, LpmcProcessor, train_tokenizer
 from modeling_lpmc.training import audio_cache
 from modeling_lpmc.training.arguments import DataArguments
+from modeling_lpmc.training.audio_cache import FULL_SCALE
 from modeling_lpmc.training.data import CaptionCollator, CaptionedClips, ClipDataset, read_split
-from modeling_lpmc.training.sampling import Draw
+from modeling_lpmc.training.sampling import ClipSampler, Draw
+from modeling_lpmc.training.trainer import CaptionTrainer
 
 
 def nothing(stage: str, done: int, total: int) -> None:
@@ -158,13 +162,29 @@ def test_a_long_clip_is_cropped_at_random_in_training_and_in_the_middle_in_evalu
     clips = read(tmp_path, rows)
     dataset = ClipDataset(clips, processor, DataArguments(), nothing)
     windows = [dataset[Draw(0, 0, crop)]["input_values"] for crop in (0.0, 0.5, 0.999999)]
-    starts = [(window[0] - 0.1) / 0.8 * 30 for window in windows]
+    starts = [(window[0] / FULL_SCALE - 0.1) / 0.8 * 30 for window in windows]
     assert starts == pytest.approx([0, 10, 20], abs=0.01)
     assert np.array_equal(dataset[0]["input_values"], windows[1])
     first = ClipDataset(clips, processor, DataArguments(crop="first"), nothing)
     assert np.array_equal(first[Draw(0, 0, 0.7)]["input_values"], windows[0])
     short = dataset[Draw(1, 0, 0.9)]["input_values"]
     assert short.shape == windows[0].shape == (RATE * 10,)
+
+
+def test_stored_samples_reach_the_model_as_the_floats_of_the_window(tmp_path: Path, processor: LpmcProcessor) -> None:
+    clips = read(tmp_path, [row("beat", 1, 30.0), row("noise", 2, 30.0)])
+    dataset = ClipDataset(clips, processor, DataArguments(), nothing)
+    batch = CaptionCollator(pad_token_id=1, decoder_start_token_id=2)([dataset[Draw(n, 0, 0.3)] for n in range(2)])
+    assert batch["input_values"].dtype == torch.int16
+    trainer = CaptionTrainer(
+        sampler=ClipSampler([1, 1], 0),
+        model=small_model(),
+        args=Seq2SeqTrainingArguments(output_dir=str(tmp_path / "run"), use_cpu=True),
+    )
+    waves = trainer._prepare_inputs(batch)["input_values"].numpy()
+    assert waves.dtype == np.float32
+    for number in range(2):
+        assert np.array_equal(waves[number], clips.audio.window(number, RATE * 10, 0.3))
 
 
 def test_a_short_clip_is_filled_up_with_silence(tmp_path: Path) -> None:

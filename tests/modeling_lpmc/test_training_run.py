@@ -140,6 +140,7 @@ def test_two_processes_share_a_run_and_resume_it_with_the_losses_of_one(folder: 
         "run_training(sys.argv[1], sys.argv[2], sys.argv[3:], progress=kill)\n"
     )
     asked = [*overrides(folder), "model.dropout=0.0", "evaluation.split=test", "evaluation.generated_captions=3"]
+    asked.append("optimisation.precision=float32")  # also beside a GPU, which only the undivided run sees
     alone = run_training(folder / "recipe.yaml", folder / "alone", [*asked, "optimisation.clips_per_step=2"])
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
     arguments = [str(folder / "recipe.yaml"), str(folder / "shared"), *asked, "optimisation.clips_per_step=2"]
@@ -233,7 +234,7 @@ def test_a_finished_run_is_recognised_and_not_repeated(folder: Path, undisturbed
 
 
 def test_accumulating_small_steps_gives_the_losses_of_whole_batches(folder: Path, undisturbed: TrainingResult) -> None:
-    exact = ["model.dropout=0.0", "optimisation.updates=4"]
+    exact = ["model.dropout=0.0", "optimisation.updates=4", "optimisation.precision=float32"]
     for name, at_once in (("whole", "null"), ("parts", "1")):
         run_training(
             folder / "recipe.yaml",
@@ -241,6 +242,20 @@ def test_accumulating_small_steps_gives_the_losses_of_whole_batches(folder: Path
             [*overrides(folder), *exact, f"optimisation.clips_per_step={at_once}"],
         )
     assert curve(folder / "parts") == pytest.approx(curve(folder / "whole"), abs=1e-4)
+
+
+def test_workers_that_live_on_over_epochs_do_not_change_how_a_run_continues(folder: Path) -> None:
+    def stop(progress: Progress) -> None:
+        if progress.stage == "training" and progress.done == 7:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    asked = [*overrides(folder), "optimisation.loader_workers=1"]
+    alone = run_training(folder / "recipe.yaml", folder / "workers", asked)
+    with pytest.raises(Interrupted):
+        run_training(folder / "recipe.yaml", folder / "stopped-workers", asked, progress=stop)
+    result = run_training(folder / "recipe.yaml", folder / "stopped-workers", asked)
+    assert result.resumed_from == 7
+    assert curve(result.output) == pytest.approx(curve(alone.output), abs=1e-4)
 
 
 def test_a_recipe_that_calibrates_starts_with_convolutions_that_tell_the_clips_apart(folder: Path) -> None:
