@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from dataset_builder.captioning.batch import BatchProgress
     from dataset_builder.captioning.batch_files import BatchFile
     from dataset_builder.captioning.batch_results import ResultReport
-    from dataset_builder.captioning.engine import AskProgress, Backend
     from dataset_builder.captioning.estimate import Estimate
     from dataset_builder.captioning.jobs import AskPlan
     from dataset_builder.captioning.pseudo_caption import CaptioningSummary, RunLimits, Shard
+    from dataset_builder.captioning.run_state import AskProgress, Backend
 
 BACKENDS = ("openai", "local", "tag-concat", "template", "k2c")
 HTTP_CONCURRENCY = 512  # most requests at once; the engine starts with a few and learns what the server takes

@@ -24,10 +24,10 @@ from dataset_builder.captioning.batch_files import (
 )
 from dataset_builder.captioning.batch_results import ResultReport, keep_offline_results
 from dataset_builder.captioning.budget import Budget, BudgetLimits, worst_case
-from dataset_builder.captioning.engine import BudgetReachedError
 from dataset_builder.captioning.jobs import AskPlan, CaptionJob, next_step, scan_jobs
 from dataset_builder.captioning.prices import Price
 from dataset_builder.captioning.requests import Answer, CaptionRequest, Fault
+from dataset_builder.captioning.run_state import BudgetReachedError
 from dataset_builder.captioning.store import AnswerStore, Reservation
 from lpmc_errors import TableError
 

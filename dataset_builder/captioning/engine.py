@@ -19,7 +19,6 @@ import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from dataset_builder.captioning.budget import Budget
 from dataset_builder.captioning.captions_table import CaptionRow
@@ -32,7 +31,8 @@ from dataset_builder.captioning.jobs import (
 )
 from dataset_builder.captioning.limits import AdaptiveLimit, CircuitBreaker, RateBuckets
 from dataset_builder.captioning.requests import Answer, CaptionRequest, Fault
-from dataset_builder.captioning.store import AnswerStore, Reservation
+from dataset_builder.captioning.run_state import Active, AskProgress, Backend, BudgetReachedError, OpenJob
+from dataset_builder.captioning.store import AnswerStore
 from lpmc_errors import EndpointError, Interrupted, LpmcError
 
 MAX_TRIES = 6  # per request and run; a rate limit is no try
@@ -45,64 +45,6 @@ RATE_LIMIT_FLOOR_S = 0.1  # least pause after a 429, doubled with every further 
 ALIVE_PER_REQUEST = 2  # jobs held in memory for each request that may be under way: the rest waits for its back-off
 DRAIN_S = 30.0  # how long answers that are under way are waited for when a run is stopped
 LETTERS_PER_TOKEN = 4  # of English text; an estimate for the rate limits, the budget uses an upper bound
-
-
-class Backend(Protocol):
-    """What the engine needs of a language model."""
-
-    name: str
-    provider: str
-    model: str
-    concurrency: int
-    batch_size: int
-
-    async def check(self) -> None: ...
-
-    async def answer(self, requests: Sequence[CaptionRequest]) -> list[Answer | Fault]: ...
-
-    async def close(self) -> None: ...
-
-
-@dataclass
-class AskProgress:
-    """Counts of the run so far, for the progress display and the summary. Costs are in 1e-12 dollars."""
-
-    jobs: int = 0  # (track, instruction) pairs that need no further request
-    reused: int = 0  # of these, pairs that were settled by answers of an earlier run
-    rejected: int = 0  # of these, pairs whose answers were all rejected or unreadable
-    failed: int = 0  # of these, pairs whose request got no answer
-    sent: int = 0
-    answers: int = 0
-    faults: int = 0
-    rate_limited: int = 0
-    in_flight: int = 0
-    limit: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cost: int | None = None  # of everything that the store ever sent; None: the price is unknown
-    note: str = ""  # a word on what deserves attention
-
-
-@dataclass(frozen=True)
-class _Open:
-    """A job without a verdict, and what its verdict will be kept under."""
-
-    job: CaptionJob
-    verdict: bytes
-
-
-@dataclass(eq=False)
-class _Active:
-    open: _Open
-    request: CaptionRequest
-    tries: int = 0
-    reserved: Reservation = field(default_factory=Reservation)
-    expected: float = 0.0  # tokens of prompt and answer, for the rate limits
-    parked: list[_Open] = field(default_factory=list)  # jobs that wait for the answer to the same question
-
-
-class BudgetReachedError(Interrupted):
-    """The budget is spent; the same command with a larger one goes on."""
 
 
 @dataclass
@@ -138,13 +80,13 @@ class Engine:
         loop = asyncio.get_running_loop()
         self._now = loop.time
         self._slices = scan_jobs(jobs, self.plan, self.store)
-        self._opened: Iterator[_Open] = iter(())
+        self._opened: Iterator[OpenJob] = iter(())
         self._exhausted = False
         self._room = ALIVE_PER_REQUEST * self.backend.concurrency * self.backend.batch_size
         self._limit = AdaptiveLimit(self.backend.concurrency)
-        self._waiting: list[tuple[float, int, _Active]] = []  # a heap by the time from which an item may be sent
+        self._waiting: list[tuple[float, int, Active]] = []  # a heap by the time from which an item may be sent
         self._order = itertools.count()
-        self._by_key: dict[str, _Active] = {}  # everything alive
+        self._by_key: dict[str, Active] = {}  # everything alive
         self._calls: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self._stop_reason: LpmcError | None = None
@@ -268,8 +210,8 @@ class Engine:
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._changed.wait(), seconds)
 
-    async def _ready_items(self, now: float) -> list[_Active]:
-        batch: list[_Active] = []
+    async def _ready_items(self, now: float) -> list[Active]:
+        batch: list[Active] = []
         if self.breaker.open and (fresh := await self._next_active(beyond=True)) is not None:
             return [fresh]  # the best probe: a row that has not failed yet
         while self._waiting and self._waiting[0][0] <= now and len(batch) < self.backend.batch_size:
@@ -281,7 +223,7 @@ class Engine:
             batch.append(item)
         return batch
 
-    async def _next_active(self, *, beyond: bool = False) -> _Active | None:
+    async def _next_active(self, *, beyond: bool = False) -> Active | None:
         """The next job that needs a request; jobs that the store settles are counted on the way.
 
         None when all are drawn, or when as many as there is room for are alive (unless one `beyond` that is wanted).
@@ -299,7 +241,7 @@ class Engine:
                     self._park(still_open, same)
                     break
                 else:
-                    item = self._by_key[request.key] = _Active(still_open, request)
+                    item = self._by_key[request.key] = Active(still_open, request)
                     return item
             else:
                 part = next(self._slices, None)
@@ -308,7 +250,7 @@ class Engine:
                     return None
                 self.progress.jobs += sum(settled for _, _, settled in part)
                 self.progress.reused += sum(settled and bool(verdict) for _, verdict, settled in part)
-                self._opened = iter([_Open(job, verdict) for job, verdict, settled in part if not settled])
+                self._opened = iter([OpenJob(job, verdict) for job, verdict, settled in part if not settled])
                 if self.progress.jobs:
                     self.on_progress(self.progress)
                 await asyncio.sleep(0)
@@ -316,12 +258,12 @@ class Engine:
                     return None
         return None
 
-    def _park(self, still_open: _Open, same: _Active) -> None:
+    def _park(self, still_open: OpenJob, same: Active) -> None:
         """Let a job wait for the answer to a question that is under way already."""
         same.parked.append(still_open)
         self._parked += 1
 
-    def _needs(self, still_open: _Open) -> CaptionRequest | None:
+    def _needs(self, still_open: OpenJob) -> CaptionRequest | None:
         """The request that a job without a verdict still needs, or None when what the store holds settles it."""
         step = next_step(still_open.job, self.plan, self.store.find)
         if isinstance(step, CaptionRow):
@@ -334,16 +276,16 @@ class Engine:
             return step if step.key in self._by_key else None
         return step
 
-    def _keep(self, settled: _Open, row: CaptionRow) -> None:
+    def _keep(self, settled: OpenJob, row: CaptionRow) -> None:
         self.store.keep_verdict(settled.verdict, self.plan.signature, row.track_id, row.instruction, verdict_of(row))
         self.progress.rejected += row.outcome != "ok"
 
-    def _put_back(self, item: _Active, not_before: float) -> None:
+    def _put_back(self, item: Active, not_before: float) -> None:
         heapq.heappush(self._waiting, (not_before, next(self._order), item))
 
     # --- sending ----------------------------------------------------------------------------------------------------
 
-    async def _permission(self, batch: Sequence[_Active]) -> int:
+    async def _permission(self, batch: Sequence[Active]) -> int:
         """Wait until every limit allows `batch` to be sent, and take its share of them.
 
         Returns how many of its items may go: fewer where the budget ends among them, 0 when the run ends.
@@ -381,7 +323,7 @@ class Engine:
         mean = self.progress.completion_tokens / answers if answers else request.sampling.max_tokens
         return letters / LETTERS_PER_TOKEN + mean
 
-    def _send(self, batch: list[_Active]) -> None:
+    def _send(self, batch: list[Active]) -> None:
         reserved = {item.request.key: item.reserved for item in batch}
         self.store.begin([item.request for item in batch], lambda request: reserved[request.key])
         self.progress.sent += len(batch)
@@ -397,7 +339,7 @@ class Engine:
             self._fail(error)
         self._changed.set()
 
-    async def _ask(self, batch: Sequence[_Active], probe: bool) -> None:
+    async def _ask(self, batch: Sequence[Active], probe: bool) -> None:
         if self._failure is not None:
             return  # among them a disk that did not take the announcement of this very request
         sent_at = self._now()
@@ -421,7 +363,7 @@ class Engine:
 
     # --- what came back ---------------------------------------------------------------------------------------------
 
-    def _settle_answer(self, item: _Active, answer: Answer, now: float, sent_at: float) -> None:
+    def _settle_answer(self, item: Active, answer: Answer, now: float, sent_at: float) -> None:
         self._limit.on_success(now, now - sent_at, sent_at, answer.completion_tokens)
         self.breaker.on_success()
         self._rate_limits_in_a_row = 0
@@ -433,7 +375,7 @@ class Engine:
         for still_open in (item.open, *item.parked):
             self._advance(still_open)
 
-    def _advance(self, still_open: _Open) -> None:
+    def _advance(self, still_open: OpenJob) -> None:
         """Judge what is stored for a job: it is settled, or its next request waits to be sent."""
         step = next_step(still_open.job, self.plan, self.store.find)
         if isinstance(step, CaptionRow):
@@ -446,10 +388,10 @@ class Engine:
         elif (same := self._by_key.get(step.key)) is not None:
             self._park(still_open, same)
         else:
-            self._by_key[step.key] = item = _Active(still_open, step)
+            self._by_key[step.key] = item = Active(still_open, step)
             self._put_back(item, 0.0)
 
-    async def _settle_fault(self, item: _Active, fault: Fault, now: float, sent_at: float, probe: bool) -> None:
+    async def _settle_fault(self, item: Active, fault: Fault, now: float, sent_at: float, probe: bool) -> None:
         self.progress.faults += 1
         self.breaker.on_fault(now, fault.kind, probe)
         if fault.kind == "fatal":
@@ -507,7 +449,7 @@ class Engine:
             return False
         return True
 
-    def _give_up(self, item: _Active, fault: Fault) -> None:
+    def _give_up(self, item: Active, fault: Fault) -> None:
         del self._by_key[item.request.key]
         if self.plan.share_identical:
             self._given_up.add(item.request.key)

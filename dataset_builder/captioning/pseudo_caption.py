@@ -28,7 +28,7 @@ from dataset_builder.captioning.batch_results import ResultReport
 from dataset_builder.captioning.batch_run import missing_requests, read_offline_batches, run_batches
 from dataset_builder.captioning.budget import Budget, BudgetLimits
 from dataset_builder.captioning.captions_table import CaptionRow
-from dataset_builder.captioning.engine import AskProgress, Backend, Engine
+from dataset_builder.captioning.engine import Engine
 from dataset_builder.captioning.estimate import Estimate, estimate
 from dataset_builder.captioning.finish import PIPELINE_FORMAT, finish_table, tracks_digest
 from dataset_builder.captioning.jobs import (
@@ -54,6 +54,7 @@ from dataset_builder.captioning.ledger import Ledger
 from dataset_builder.captioning.limits import PATIENCE_S, CircuitBreaker, RateBuckets
 from dataset_builder.captioning.prices import Price
 from dataset_builder.captioning.requests import CaptionRequest
+from dataset_builder.captioning.run_state import AskProgress, Backend
 from dataset_builder.captioning.store import AnswerStore
 from dataset_builder.captioning.store_reader import asks_per_job, open_store_to_read, output_tokens
 from dataset_builder.instructions import INSTRUCTIONS, find_wording

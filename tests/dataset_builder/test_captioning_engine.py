@@ -20,9 +20,9 @@ from dataset_builder.captioning import engine, jobs
 from dataset_builder.captioning.backends.openai_chat import ChatBackend
 from dataset_builder.captioning.budget import BudgetLimits
 from dataset_builder.captioning.captions_table import CaptionRow, read_captions
-from dataset_builder.captioning.engine import BudgetReachedError
 from dataset_builder.captioning.prices import Price
 from dataset_builder.captioning.pseudo_caption import CaptioningSummary, RunLimits, caption_tracks, make_plan
+from dataset_builder.captioning.run_state import BudgetReachedError
 from dataset_builder.captioning.store import AnswerStore
 from dataset_builder.tracks import TaggedTrack, write_tracks
 from lpmc_errors import EndpointError
