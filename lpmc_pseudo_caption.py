@@ -407,13 +407,9 @@ def _panel(title: str, limits: RunLimits) -> Iterator[Callable[[AskProgress, int
     from dataset_builder.captioning.panel import RunSnapshot, run_panel
 
     started = time.monotonic()
-    before: int | None = None
     with run_panel(title) as draw:
 
         def show(progress: AskProgress, total: int) -> None:
-            nonlocal before
-            if before is None:
-                before = progress.cost or 0
             draw(
                 RunSnapshot(
                     progress.jobs,
@@ -431,7 +427,7 @@ def _panel(title: str, limits: RunLimits) -> Iterator[Callable[[AskProgress, int
                     progress.prompt_tokens,
                     progress.completion_tokens,
                     progress.cost,
-                    before,
+                    progress.cost_before,
                     limits.budget.max_usd,
                     progress.note,
                 )

@@ -100,6 +100,7 @@ class Engine:
         self._parked = 0
         self._given_up: set[str] = set()  # questions that several tracks share and that failed in this run
         self.progress.cost = self.budget.snapshot().cost
+        self.progress.cost_before = self.progress.cost or 0
         handled = self._listen(loop)
 
         def commit_soon() -> None:

@@ -45,6 +45,7 @@ class AskProgress:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost: int | None = None  # of everything that the store ever sent; None: the price is unknown
+    cost_before: int = 0  # of it what earlier runs spent
     note: str = ""  # a word on what deserves attention
 
 
