@@ -97,6 +97,7 @@ class Engine:
             maxlen=HEALTH_WINDOW
         )  # of the last finished rows: whether they have an answer
         self._rate_limits_in_a_row = 0
+        self._rows_in_vain = 0  # rows that failed since the last answer
         self._parked = 0
         self._given_up: set[str] = set()  # questions that several tracks share and that failed in this run
         self.progress.cost = self.budget.snapshot().cost
@@ -367,7 +368,7 @@ class Engine:
     def _settle_answer(self, item: Active, answer: Answer, now: float, sent_at: float) -> None:
         self._limit.on_success(now, now - sent_at, sent_at, answer.completion_tokens)
         self.breaker.on_success()
-        self._rate_limits_in_a_row = 0
+        self._rate_limits_in_a_row = self._rows_in_vain = 0
         self.progress.answers += 1
         self.progress.prompt_tokens += answer.prompt_tokens or 0
         self.progress.completion_tokens += answer.completion_tokens or 0
@@ -424,6 +425,7 @@ class Engine:
             self._put_back(item, now + pause)
             return
         if fault.kind == "refused":
+            self._note_failing_row(True, fault)
             self._give_up(item, fault)
             return
         if fault.timed_out:
@@ -434,6 +436,7 @@ class Engine:
             probe = False
         if not probe:
             item.tries += 1
+            self._note_failing_row(item.tries == 1, fault)
         if item.tries >= MAX_TRIES:
             self._give_up(item, fault)
         else:
@@ -450,6 +453,15 @@ class Engine:
             return False
         return True
 
+    def _note_failing_row(self, first: bool, fault: Fault) -> None:
+        """Stop when as many different rows failed one after another, without one answer in between.
+
+        The last rows of a run that had answers are finished all the same.
+        """
+        self._rows_in_vain += first
+        if self._rows_in_vain >= HEALTH_WINDOW and not (self._exhausted and self.progress.answers):
+            self._unhealthy(f"{HEALTH_WINDOW} requests failed without one answer in between ({fault.message})")
+
     def _give_up(self, item: Active, fault: Fault) -> None:
         del self._by_key[item.request.key]
         if self.plan.share_identical:
@@ -465,8 +477,10 @@ class Engine:
 
     def _stop_if_unhealthy(self, problem: str) -> None:
         """Stop while there is fresh work to protect; the last rows of a run are finished, whatever becomes of them."""
-        if self._exhausted:
-            return
+        if not self._exhausted:
+            self._unhealthy(problem)
+
+    def _unhealthy(self, problem: str) -> None:
         self._fail(
             EndpointError(
                 self.backend.provider,

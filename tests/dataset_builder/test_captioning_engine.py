@@ -244,6 +244,17 @@ def test_a_429_of_one_request_makes_all_of_them_wait(folder: Path) -> None:
     assert times[4] - times[3] >= 1.0
 
 
+def test_a_server_that_says_429_and_then_nonsense_ends_the_run_early_also_when_all_rows_fit_in_memory(
+    folder: Path,
+) -> None:
+    many(folder, 200)
+    slow = (429, {"retry-after": "0.1"}, {"error": {"message": "slow down"}})
+    with ChatDouble(lambda number, message: "garbage" if number else slow) as server:
+        with pytest.raises(EndpointError, match="requests failed without one answer"):
+            ask(folder, server.url, concurrency=512)
+        assert len(server.log) < engine.HEALTH_WINDOW * engine.MAX_TRIES  # of 1,200; with the real back-off about 60
+
+
 def test_requests_a_minute_are_kept_to(folder: Path) -> None:
     many(folder, 30)
     times: list[float] = []
