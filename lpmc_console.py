@@ -17,6 +17,7 @@ OWN_MODULES = {
     "caption_metrics",
     "dataset_builder",
     "hub_cards",
+    "lpmc_dataset",
     "lpmc_pseudo_caption",
     "lpmc_quickstart",
     "modeling_lpmc",

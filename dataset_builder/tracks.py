@@ -27,7 +27,10 @@ class TaggedTrack:
     `split` carries the corpus's own name (`train`, `valid`, `test`, ...; empty when it has none).
     `audio_path` is absolute or relative to the audio root, None when the corpus ships no audio.
     `extra` holds further published columns under the corpus's own names (for MusicCaps `ytid`, `start_s`, ...;
-    for rendered clips the exact facts); its values must be JSON.
+    for rendered clips the exact facts); its values must be JSON. Keys that other rooms look for: `artist_id` and
+    `recording_id` (the corpus's own ids; clips of one recording share the latter), `is_audioset_eval`,
+    `evaluation_pool` (the name of an evaluation set that the track belongs to), and `facts` (a JSON object that is
+    published as it is).
     """
 
     track_id: str
@@ -42,6 +45,7 @@ class TaggedTrack:
     album: str | None = None
     year: int | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+    dropped_tags: tuple[str, ...] = ()  # empty and repeated ones as they stood, for the report; not in the table
 
 
 TRACKS_SCHEMA = pa.schema(
@@ -66,7 +70,20 @@ ROWS_PER_GROUP = 10_000  # bounds the memory of reading and writing; a row is ab
 
 def clean_tags(tags: Iterable[str]) -> tuple[str, ...]:
     """Tags with surrounding white space and exact repetitions removed; order and spelling stay the corpus's own."""
-    return tuple(dict.fromkeys(text for text in (tag.strip() for tag in tags) if text))
+    return sort_out_tags(tags)[0]
+
+
+def sort_out_tags(tags: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """`clean_tags(tags)`, and what it left out: empty tags (as empty text) and exact repetitions, in their order."""
+    kept: dict[str, None] = {}
+    dropped: list[str] = []
+    for tag in tags:
+        text = tag.strip()
+        if not text or text in kept:
+            dropped.append(text)
+        else:
+            kept[text] = None
+    return tuple(kept), tuple(dropped)
 
 
 def _row(track: TaggedTrack) -> dict[str, Any]:

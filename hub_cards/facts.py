@@ -36,6 +36,9 @@ class Making:
     pipeline: dict[str, Any] = field(default_factory=dict)  # what the captions table says about its own making
     quality: dict[str, Any] = field(default_factory=dict)  # instruction -> what its captions are like, with intervals
     alarms: tuple[str, ...] = ()  # what a careful reader should look at first
+    withheld_audio: dict[str, int] = field(default_factory=dict)  # licence -> tracks whose audio was left out for it
+    left_out: dict[str, int] = field(default_factory=dict)  # kind of split leak -> training tracks left out for it
+    allowed_leaks: dict[str, int] = field(default_factory=dict)  # kind of split leak -> training tracks kept
 
     @property
     def outcome_names(self) -> list[str]:

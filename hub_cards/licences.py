@@ -74,8 +74,28 @@ SOURCES = {
     "msd_ecals": SourceLicence(
         "Million Song Dataset, ECALS tags", "7digital previews, may not be redistributed", "unknown", None, False
     ),
+    "jamendo_max_caps": SourceLicence(
+        "JamendoMaxCaps", "Creative Commons, per track", "machine captions, CC BY-SA 3.0", "cc-by-sa-3.0", True
+    ),
     "rendered": SourceLicence("Rendered scores", "rendered for this data set", "exact, from the score", None, True),
 }
+
+
+_TERMS_PER_TRACK = ("fma", "mtg_jamendo", "song_describer", "jamendo_max_caps")
+_NO_TERMS = frozenset({"unknown", "other"})
+
+
+def audio_publishable(source: str, licence: str | None) -> bool:
+    """Whether a public data set may carry the audio of a row of `source` that states `licence`.
+
+    Corpora with one licence for all their audio answer for themselves. Where each track has its own, and in a user's
+    own corpus, the row must state one that the Hub knows: silence, `unknown` or terms of the owner's are no permission.
+    """
+    known = SOURCES.get(source)
+    if known is not None and source not in _TERMS_PER_TRACK:
+        return known.audio_redistributable
+    identifier = hub_licence(licence or "")
+    return identifier is not None and identifier not in _NO_TERMS
 
 
 def source_licence(source: str) -> SourceLicence:

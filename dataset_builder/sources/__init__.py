@@ -19,8 +19,15 @@ __all__ = ["SOURCES", "load_source"]
 
 SOURCES: dict[str, str] = {
     "audio_folder": "dataset_builder.sources.audio_folder:read_audio_folder",
+    "fma": "dataset_builder.sources.fma:read_fma",
+    "jamendo_max_caps": "dataset_builder.sources.jamendo_max_caps:read_jamendo_max_caps",
+    "magnatagatune": "dataset_builder.sources.magnatagatune:read_magnatagatune",
+    "msd_ecals": "dataset_builder.sources.msd_ecals:read_msd_ecals",
+    "mtg_jamendo": "dataset_builder.sources.mtg_jamendo:read_mtg_jamendo",
     "musiccaps": "dataset_builder.sources.musiccaps:read_musiccaps",
     "rendered": "dataset_builder.sources.rendered:read_rendered",
+    "slakh": "dataset_builder.sources.slakh:read_slakh",
+    "song_describer": "dataset_builder.sources.song_describer:read_song_describer",
     "table": "dataset_builder.sources.table:read_table",
 }
 
