@@ -14,6 +14,7 @@ from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow.compute as pc
 import torch
 from torch.utils.data import Dataset as TorchDataset
 from transformers.models.bart.modeling_bart import shift_tokens_right
@@ -25,6 +26,7 @@ from modeling_lpmc.training.sampling import Draw
 
 AUDIO_COLUMN = "audio"
 ID_COLUMNS = ("track_id", "fname", "ytid", "path")  # the first that the data set has names a row in messages
+EVALUATION_ONLY = frozenset({"song_describer"})  # sources; the data set's builder has the same rule for its splits
 IGNORED_LABEL = -100
 LABEL_MULTIPLE = 8  # tokens; few shapes, and tensor cores like them
 MIDDLE = 0.5  # crop of evaluation
@@ -82,6 +84,8 @@ def read_split(
     has no audio column, or of which no row is left.
     """
     table = _load(arguments, split)
+    if split == arguments.split:
+        _refuse_evaluation_sets(table, _named(arguments, split))
     if max_rows is not None:
         table = table.select(range(min(max_rows, len(table))))
     if not len(table):
@@ -137,6 +141,18 @@ def read_split(
         audio,
         sorted(skipped, key=lambda skip: skip.row),
     )
+
+
+def _refuse_evaluation_sets(table: datasets.Dataset, name: str) -> None:
+    """Raise `UsageError` when the data to train on comes from a corpus that is kept for evaluation."""
+    if "provenance" not in table.column_names:
+        return
+    sources = pc.unique(pc.struct_field(table.data.column("provenance"), "source")).to_pylist()
+    barred = sorted(EVALUATION_ONLY.intersection(sources))
+    if barred:
+        raise UsageError(
+            name, f"holds {', '.join(barred)}, whose authors ask that nobody trains on it", "train on another data set"
+        )
 
 
 def _load(arguments: DataArguments, split: str) -> datasets.Dataset:

@@ -207,3 +207,16 @@ def test_labels_keep_the_start_token_and_are_padded_to_eights(tmp_path: Path, pr
     assert torch.equal(start[:, 1:9], labels[:, :8])
     assert (start[:, 10:] == 1).all()
     assert batch["input_features"].shape == (2, 16, 1001)
+
+
+def test_an_evaluation_set_is_refused_for_training_and_read_for_evaluation(tmp_path: Path) -> None:
+    provenance = {"source": "song_describer", "licence": "CC BY-SA 4.0"}
+    rows = [row("low", seed, provenance=provenance) for seed in range(2)]
+    folder = write_dataset(tmp_path / "sdd", {"sdd": {"test": rows}})
+    for split in ("test", "train"):
+        arguments = DataArguments(dataset=str(folder), split=split, captions=("caption_writing",))
+        if split == "test":
+            with pytest.raises(UsageError, match=r"holds song_describer, whose authors ask that nobody trains on it"):
+                read_split(arguments, "test", None, RATE, tmp_path / "cache", lambda *_: None)
+        else:
+            assert len(read_split(arguments, "test", None, RATE, tmp_path / "cache", lambda *_: None).captions) == 2
