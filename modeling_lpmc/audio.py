@@ -227,6 +227,7 @@ def _open_soundfile(path: Path, file: BinaryIO, stack: ExitStack) -> _Source:
 
 
 def _soundfile_blocks(path: Path, descriptor: int, sound: Any) -> Iterator[np.ndarray]:
+    sound.seekable = lambda: False  # else soundfile seeks after each read, at which an MP3 loses its bit reservoir
     done = 0
     while True:
         try:

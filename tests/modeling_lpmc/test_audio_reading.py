@@ -79,6 +79,17 @@ def test_sixteen_kilohertz_mono_arrives_bit_exact(tmp_path):
     assert np.array_equal(clip.samples, samples.astype(np.float32) / 32768)
 
 
+def test_an_mp3_is_whole_across_the_blocks_it_is_read_in(tmp_path):
+    rate = 22_050
+    time = np.arange(10 * rate) / rate
+    tone = (0.5 * np.sin(2 * np.pi * 440 * time) * np.hanning(len(time))).astype(np.float32)
+    soundfile.write(tmp_path / "tone.mp3", tone, rate, format="MP3")
+
+    whole, _ = soundfile.read(tmp_path / "tone.mp3", dtype="float32")
+
+    np.testing.assert_allclose(load_audio(tmp_path / "tone.mp3", sampling_rate=rate).samples, whole, atol=1e-6)
+
+
 def test_reading_in_blocks_equals_decoding_and_resampling_in_one_go(recordings):
     for path in recordings:
         whole, rate = soundfile.read(path, dtype="float32", always_2d=True)
