@@ -69,7 +69,7 @@ def progress_bar(title: str) -> Iterator[Callable[..., None]]:
         nonlocal spoken
         if time.monotonic() - spoken >= 10 or (total and done == total and time.monotonic() - spoken >= 1):
             spoken = time.monotonic()
-            say(f"{title}: {done}/{total}" + (f" ({note})" if note else ""))
+            say(f"{title}: {done}" + (f"/{total}" if total else "") + (f" ({note})" if note else ""))
 
     yield update
 

@@ -1,36 +1,46 @@
 """Captions and tracks in, the data set directory out: `<config>/<split>-*.parquet`, its card and its licences.
 
 The directory is the one artefact: `load_dataset("lp-musiccaps")` opens it from its parent folder, and `publish` uploads
-it as it is. Everything is written beside its place and renamed, so a killed run leaves the last good build standing.
+it as it is. Everything is written beside its place and renamed: a killed run leaves the last good build standing, and
+the next one goes on with the shards that were finished.
 """
 
 from __future__ import annotations
 
-import io
+import dataclasses
 import os
 import re
 import shutil
-from collections import Counter
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
-import soundfile
+import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
 
 from dataset_builder import lp_musiccaps
+from dataset_builder.build_plan import BuildPlan, make_plan, resume_or_clear
+from dataset_builder.caption_order import is_ordered, write_ordered
 from dataset_builder.captioning.captions_table import open_captions, read_pipeline
+from dataset_builder.leaks import KINDS, LeakReport, find_leaks
 from dataset_builder.lp_musiccaps import JoinError, Survey
-from dataset_builder.shards import SplitWriter
+from dataset_builder.shard_workers import run_tasks
+from dataset_builder.shards import MAX_SHARD_BYTES, ShardTask, Tally
 from dataset_builder.tracks import open_tracks
-from hub_cards.facts import MAKING_FILE, PIPELINE_FILE, ConfigFacts, Making, config_names, read_config
+from hub_cards.facts import MAKING_FILE, PIPELINE_FILE, SHARD_NAME, ConfigFacts, Making, config_names, read_config
 from hub_cards.render import DATASET_MARK, LICENCES_FILE, render_dataset_card, render_licences
 from lpmc_errors import AudioError, TableError, UsageError, disk_faults_named
 from lpmc_files import write_json, write_text
 
 CARD = "README.md"
+ORDERED_FILE = "captions-in-order"  # in the staging folder
+AUDIO_CHOICES = ("all", "publishable", "none")
+LEAK_CHOICES = ("refuse", "drop", "allow")
+ALLOWABLE_LEAKS = frozenset({"artist", "recording"})  # corpora part their own clips so; the rest are evaluation sets
 _CONFIG_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # a folder, a YAML value and a name for load_dataset at once
 
 Progress = Callable[[int, int], None]  # tracks written, tracks in all
@@ -50,34 +60,14 @@ class BuildReport:
     audio_embedded: int | None  # None for a text-only configuration
     download_size: int  # bytes of Parquet
     failed_audio: list[tuple[str, str]] = field(default_factory=list)  # (track id, reason)
+    doubtful_audio: list[tuple[str, str]] = field(default_factory=list)  # embedded, but worth a look
+    withheld_audio: dict[str, int] = field(default_factory=dict)  # licence -> tracks whose audio may not be published
+    left_out: dict[str, int] = field(default_factory=dict)  # kind of split leak -> training tracks left out
+    allowed_leaks: dict[str, int] = field(default_factory=dict)  # kind of split leak -> training tracks kept
 
     @property
     def tracks(self) -> int:
         return sum(self.rows.values())
-
-
-@dataclass
-class _Tally:
-    """Counts of what went into the rows, gathered while they are written."""
-
-    licences: Counter[str] = field(default_factory=Counter)
-    outcomes: dict[str, Counter[str]] = field(default_factory=dict)
-    template_captions: Counter[str] = field(default_factory=Counter)
-    models: Counter[str] = field(default_factory=Counter)
-    wordings: Counter[str] = field(default_factory=Counter)
-    embedded: int = 0
-    failed_audio: list[tuple[str, str]] = field(default_factory=list)
-
-    def add(self, row: dict[str, Any]) -> None:
-        self.licences[row["provenance"]["licence"] or ""] += 1
-        for caption in row["provenance"]["captions"]:
-            self.outcomes.setdefault(caption["instruction"], Counter())[caption["outcome"]] += 1
-            if caption["caption_origin"] == lp_musiccaps.TEMPLATE_ORIGIN:
-                self.template_captions[caption["instruction"]] += 1
-            if caption["model_answered"]:
-                self.models[caption["model_answered"]] += 1
-            if caption["wording"]:
-                self.wordings[f"{caption['wording']} ({caption['wording_version'] or 'no version'})"] += 1
 
 
 def build_dataset(
@@ -87,48 +77,72 @@ def build_dataset(
     config: str,
     output: Path,
     audio_root: Path | None = None,
-    embed_audio: bool | None = None,
+    audio: str | None = None,
+    leaks: str = "refuse",
+    num_proc: int = 1,
+    shard_bytes: int = MAX_SHARD_BYTES,
     progress: Progress | None = None,
 ) -> BuildReport:
     """Join the captions with their tracks and write the configuration `config` of the data set directory `output`.
 
     One row a track, in the order of the tracks table, splits under the corpus's names. With `audio_root` the original
-    bytes of each audio file are embedded (`embed_audio=False` leaves them out); a file that is missing or unreadable
-    is reported in `failed_audio` and its row keeps its captions. Other configurations in `output` stay, and the card
-    is rendered anew for all of them. The same inputs give the same bytes.
+    bytes of each audio file are embedded: `audio` is `all` (the default), `publishable` (only where the licence of the
+    row lets anybody publish it) or `none`. Every file is decoded to its end; one that is missing, broken or not what
+    its name says is listed in `failed_audio` and its row keeps its captions. Other configurations in `output` stay, and
+    the card is rendered anew for all of them. The same inputs give the same bytes, with any `num_proc` (processes, see
+    `shard_workers.run_tasks`), and a build that was killed goes on with the shards that it had finished.
 
-    Raises `UsageError` (configuration name, `output` that is something else, audio asked for without a folder),
-    `TableError` (tables that are empty or do not fit together), `AudioError` (not one audio file can be read) and
-    `DiskError`.
+    `leaks` says what happens to training tracks that an evaluation split has too (`dataset_builder.leaks`): `refuse`
+    the build, `drop` them, or `allow` shared artists and recordings; evaluation sets never become training data.
+
+    Raises `UsageError` (a name, an option, a build of the same configuration under way), `TableError` (tables that are
+    empty or do not fit together, leaks), `AudioError` (not one audio file can be used) and `DiskError`.
     """
-    embed = audio_root is not None if embed_audio is None else embed_audio
-    _check_usage(config, output, audio_root, embed)
+    audio = audio or ("none" if audio_root is None else "all")
+    _check_usage(config, output, audio_root, audio, leaks)
     open_tracks(tracks).close()
     open_captions(captions).close()
-    root = str(audio_root) if audio_root is not None else None
+    staging = output / f".{config}.building"
     with disk_faults_named(output), _named_faults(tracks):
         found = lp_musiccaps.survey(str(tracks), str(captions))
+        left_out, allowed = _sort_out_leaks(tracks, leaks, sum(found.splits.values()))
         layout = lp_musiccaps.layout_of(list(found.sources))
         output.mkdir(parents=True, exist_ok=True)
-        staging = output / f".{config}.building"
-        shutil.rmtree(staging, ignore_errors=True)
-        staging.mkdir()
-        try:
-            tally = _write_splits(staging, captions, tracks, found, layout, root, embed, progress)
-            if embed and not tally.embedded:
-                first_id, reason = tally.failed_audio[0]
-                raise AudioError(
-                    root or tracks,
-                    f"not one of the {len(tally.failed_audio)} audio files can be used (first: {first_id}: {reason})",
-                    "give --audio-root the folder that audio_path in the tracks table is relative to",
+        with _only_build(output, config):
+            staging.mkdir(exist_ok=True)
+            try:
+                plan = make_plan(
+                    *(staging, tracks, captions, found),
+                    layout=layout,
+                    audio_root=audio_root,
+                    audio=audio,
+                    left_out=left_out.ids,
+                    shard_bytes=shard_bytes,
+                    run=uuid.uuid4().hex,
                 )
-            pipeline = _publishable(read_pipeline(captions))
-            making = _making(found, layout, tally, dict(pipeline), embed)
-            write_json(staging / MAKING_FILE, making.as_json())
-            write_json(staging / PIPELINE_FILE, pipeline)
-            _put_in_place(staging, output / config)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+                tally = _write_shards(staging, plan, left_out.ids, num_proc, progress)
+                if audio != "none" and not tally.embedded and tally.failed_audio:
+                    first_id, reason = tally.failed_audio[0]
+                    raise AudioError(
+                        audio_root,
+                        f"not one of {len(tally.failed_audio)} audio files can be used (first: {first_id}: {reason})",
+                        "give --audio-root the folder that audio_path in the tracks table is relative to",
+                    )
+                pipeline = _publishable(read_pipeline(captions))
+                making = _making(found, layout, tally, dict(pipeline), audio, left_out.by_kind, allowed)
+                _name_shards(plan)
+                for path in staging.iterdir():
+                    if not SHARD_NAME.fullmatch(path.name):
+                        path.unlink()
+                write_json(staging / MAKING_FILE, making.as_json())
+                write_json(staging / PIPELINE_FILE, pipeline)
+                _put_in_place(staging, output / config)
+            except (TableError, AudioError, JoinError, pa.ArrowException):
+                shutil.rmtree(staging, ignore_errors=True)  # no later run could go on from here
+                raise
+            finally:
+                if staging.is_dir() and not any(staging.glob("*-?????.parquet")):
+                    shutil.rmtree(staging, ignore_errors=True)
         facts = write_card(output)[config]
     return BuildReport(
         directory=output,
@@ -141,6 +155,10 @@ def build_dataset(
         audio_embedded=making.audio_embedded,
         download_size=facts.download_size,
         failed_audio=tally.failed_audio,
+        doubtful_audio=tally.doubtful_audio,
+        withheld_audio=making.withheld_audio,
+        left_out=making.left_out,
+        allowed_leaks=making.allowed_leaks,
     )
 
 
@@ -157,13 +175,16 @@ def write_card(directory: Path) -> dict[str, ConfigFacts]:
     return {config.name: config for config in facts}
 
 
-def _check_usage(config: str, output: Path, audio_root: Path | None, embed: bool) -> None:
+def _check_usage(config: str, output: Path, audio_root: Path | None, audio: str, leaks: str) -> None:
     if not _CONFIG_NAME.fullmatch(config):
         raise UsageError(f"--config {config}", "cannot name a configuration", "use letters, digits, `_`, `-` and `.`")
+    for option, value, known in (("--audio", audio, AUDIO_CHOICES), ("--leaks", leaks, LEAK_CHOICES)):
+        if value not in known:
+            raise UsageError(f"{option} {value}", "is unknown", f"choose {', '.join(known)}")
     if audio_root is not None and not audio_root.is_dir():
         raise UsageError(audio_root, "no such audio folder", "give --audio-root the folder that holds the audio files")
-    if embed and audio_root is None:
-        raise UsageError("--embed-audio", "no audio folder is given", "add --audio-root DIR")
+    if audio != "none" and audio_root is None:
+        raise UsageError(f"--audio {audio}", "no audio folder is given", "add --audio-root DIR")
     if output.exists() and not output.is_dir():
         raise UsageError(output, "is a file", "give --output a folder")
     card = output / CARD
@@ -187,73 +208,125 @@ def _named_faults(tracks: Path) -> Iterator[None]:
         raise TableError(tracks, f"a value does not fit its column: {text}", "correct the table") from error
 
 
-def _write_splits(
-    staging: Path,
-    captions: Path,
-    tracks: Path,
-    found: Survey,
-    layout: str,
-    root: str | None,
-    embed: bool,
-    progress: Progress | None,
-) -> _Tally:
-    features = lp_musiccaps.features_of(layout, found.instructions, audio=embed)
-    total = sum(found.splits.values())
-    tally = _Tally()
-    done = 0
-    for split in found.splits:
-        writer = SplitWriter(staging, split, features)
-        for track, texts in lp_musiccaps.joined(str(tracks), str(captions), split):
-            row = lp_musiccaps.published_row(layout, found.instructions, track, texts)
-            if embed:
-                row["audio"] = _audio(track["track_id"], row["path"], root, tally)
-            row["path"] = lp_musiccaps.published_path(row["path"], root)
-            tally.add(row)
-            writer.write(row)
-            done += 1
-            if progress is not None:
-                progress(done, total)
-        writer.close()
+class _LeftOut(NamedTuple):
+    ids: tuple[str, ...]
+    by_kind: dict[str, int]
+
+
+def _sort_out_leaks(tracks: Path, leaks: str, total: int) -> tuple[_LeftOut, dict[str, int]]:
+    """The training tracks to leave out, and what is allowed by kind. Raises `TableError` for a leak that is neither."""
+    report = find_leaks(tracks)
+    if not report:
+        return _LeftOut((), {}), {}
+    if leaks == "drop":
+        if len(report.training_ids) == total:
+            raise TableError(tracks, "every track would be left out: " + _told(report), "mend the splits")
+        return _LeftOut(tuple(sorted(report.training_ids)), dict(report.by_kind)), {}
+    grave = {kind: count for kind, count in report.by_kind.items() if kind not in ALLOWABLE_LEAKS}
+    if leaks == "refuse" or grave:
+        allow = "" if grave else ", or with `--leaks allow` to keep them as the corpus has them"
+        raise TableError(
+            tracks,
+            f"{len(report.training_ids)} training tracks belong to evaluation: {_told(report)}",
+            f"mend the splits, build with `--leaks drop` to leave these training tracks out{allow}",
+        )
+    return _LeftOut((), {}), dict(report.by_kind)
+
+
+def _told(report: LeakReport) -> str:
+    parts = []
+    for kind, count in report.by_kind.items():
+        named = [leak for leak in report.leaks if leak.kind == kind]
+        shown = ", ".join(
+            f"{leak.item!r} ({' and '.join(name or 'no split' for name in leak.splits)}, e.g. {leak.example})"
+            for leak in named[:3]
+        )
+        parts.append(f"{count} {KINDS[kind]}: {shown}" + (f" and {len(named) - 3} more" if len(named) > 3 else ""))
+    return "; ".join(parts)
+
+
+@contextmanager
+def _only_build(output: Path, config: str) -> Iterator[None]:
+    """Refuses a second build of the same configuration while the first one runs."""
+    lock = FileLock(output / f".{config}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise UsageError(output / config, "is being built by another process", "wait until it has ended") from error
+    try:
+        yield
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+
+
+def _write_shards(
+    staging: Path, plan: BuildPlan, left_out: tuple[str, ...], num_proc: int, progress: Progress | None
+) -> Tally:
+    to_do = _ordered(staging, resume_or_clear(staging, plan, left_out))
+    total = sum(task.stop - task.start for task in plan.tasks)
+    finished = total - sum(task.stop - task.start for task in to_do)
+
+    def report(rows: int) -> None:
+        if progress is not None:
+            progress(finished + rows, total)
+
+    run_tasks(to_do, num_proc, report)
+    tally = Tally()
+    for task in plan.tasks:
+        tally.add(Tally.read(task.tally))
     return tally
 
 
-def _audio(track_id: str, audio_path: str | None, root: str | None, tally: _Tally) -> dict[str, Any] | None:
-    """The original bytes of a track's audio file under its base name; None, and a line in the tally, when unusable."""
-    if not audio_path:
-        tally.failed_audio.append((track_id, "the tracks table names no audio file"))
-        return None
-    path = Path(root or "", audio_path)
-    try:
-        content = path.read_bytes()
-        frames = soundfile.info(io.BytesIO(content)).frames
-        problem = "" if frames > 0 else "it holds no sound"
-    except FileNotFoundError:
-        problem = "no such file"
-    except soundfile.LibsndfileError:
-        problem = "soundfile cannot read it; convert it to FLAC or MP3, for example with ffmpeg"
-    except (OSError, ValueError) as error:
-        problem = f"it cannot be opened ({getattr(error, 'strerror', None) or error})"
-    if problem:
-        shown = lp_musiccaps.published_path(audio_path, root)
-        tally.failed_audio.append((track_id, f"{shown}: {problem}"))
-        return None
-    tally.embedded += 1
-    return {"bytes": content, "path": path.name}
+def _ordered(staging: Path, tasks: list[ShardTask]) -> list[ShardTask]:
+    """The tasks with captions in the order of the tracks, sorted into the staging folder where they are not."""
+    total = sum(sum(rows) for rows in {task.split: task.rows for task in tasks}.values())
+    if not tasks or is_ordered(tasks[0].spans, total):
+        return tasks
+    ids = lp_musiccaps.track_ids(tasks[0].tracks)
+    ordered = staging / ORDERED_FILE
+    spans = write_ordered(Path(tasks[0].captions), lp_musiccaps.CAPTION_COLUMNS, ids, ordered)
+    return [dataclasses.replace(task, captions=str(ordered), spans=spans) for task in tasks]
 
 
-def _making(found: Survey, layout: str, tally: _Tally, pipeline: dict[str, Any], embed: bool) -> Making:
+def _name_shards(plan: BuildPlan) -> None:
+    """Give the shards the names of the Hub, now that all are there; a shard of which every track was left out goes."""
+    shards: dict[str, list[Path]] = {}
+    for task in plan.tasks:
+        if pq.read_metadata(task.parquet).num_rows:
+            shards.setdefault(task.split, []).append(task.parquet)
+        else:
+            task.parquet.unlink()
+    for split, paths in shards.items():
+        for index, path in enumerate(paths):
+            path.rename(path.with_name(f"{split}-{index:05d}-of-{len(paths):05d}.parquet"))
+
+
+def _making(
+    found: Survey,
+    layout: str,
+    tally: Tally,
+    pipeline: dict[str, Any],
+    audio: str,
+    left_out: dict[str, int],
+    allowed_leaks: dict[str, int],
+) -> Making:
     ledger = pipeline.pop("ledger", {})
     return Making(
         layout=layout,
-        sources=dict(sorted(found.sources.items())),
+        sources=dict(sorted(tally.sources.items())),
         licences=dict(sorted(tally.licences.items())),
-        outcomes={name: dict(sorted(tally.outcomes[name].items())) for name in found.instructions},
+        outcomes={name: dict(sorted(tally.outcomes.get(name, {}).items())) for name in found.instructions},
         template_captions=dict(sorted(tally.template_captions.items())),
         models=dict(sorted(tally.models.items())),
         wordings=dict(sorted(tally.wordings.items())),
-        tracks_without_captions=found.tracks_without_captions,
-        audio_embedded=tally.embedded if embed else None,
+        tracks_without_captions=tally.without_captions,
+        audio_embedded=None if audio == "none" else tally.embedded,
         without_audio=tuple(tally.failed_audio),
+        doubtful_audio=tuple(tally.doubtful_audio),
+        withheld_audio=dict(sorted(tally.withheld.items())),
+        left_out=left_out,
+        allowed_leaks=allowed_leaks,
         pipeline=pipeline,
         quality=ledger.get("by_instruction", {}),
         alarms=tuple(ledger.get("alarms", ())),

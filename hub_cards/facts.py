@@ -33,6 +33,7 @@ class Making:
     tracks_without_captions: int = 0
     audio_embedded: int | None = None  # tracks; None for a text-only configuration
     without_audio: tuple[tuple[str, str], ...] = ()  # (track id, reason) where audio was asked for and cannot be had
+    doubtful_audio: tuple[tuple[str, str], ...] = ()  # (track id, reason) of embedded files that are worth a look
     pipeline: dict[str, Any] = field(default_factory=dict)  # what the captions table says about its own making
     quality: dict[str, Any] = field(default_factory=dict)  # instruction -> what its captions are like, with intervals
     alarms: tuple[str, ...] = ()  # what a careful reader should look at first
@@ -119,6 +120,7 @@ def read_making(directory: Path) -> Making:
     """Read back how the configuration in `directory` was made."""
     value = json.loads((directory / MAKING_FILE).read_text(encoding="utf-8"))
     value["without_audio"] = tuple((track_id, reason) for track_id, reason in value.get("without_audio", ()))
+    value["doubtful_audio"] = tuple((track_id, reason) for track_id, reason in value.get("doubtful_audio", ()))
     value["alarms"] = tuple(value.get("alarms", ()))
     return Making(**value)
 

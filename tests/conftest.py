@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import interpreters
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -40,3 +41,34 @@ def recordings() -> list[Path]:
     """Two real recordings: a mono 22.05 kHz WAV of 30.013 s and a stereo 22.05 kHz MP3 of 59.95 s."""
     folder = _material("audio")
     return [folder / "orchestra.wav", folder / "electronic.mp3"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    try:
+        interpreters.required()
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+@pytest.fixture(scope="session")
+def datasets_alone() -> interpreters.Environment:
+    """`pip install datasets soundfile`, and nothing else: no torch, nothing of this project."""
+    return interpreters.datasets_alone()
+
+
+@pytest.fixture(scope="session")
+def datasets_3() -> interpreters.Environment:
+    """`datasets` 3.6, the last one that runs loading scripts."""
+    return interpreters.datasets_3()
+
+
+@pytest.fixture(scope="session")
+def torchcodec() -> interpreters.Environment:
+    """This project with torchcodec and FFmpeg, where the `Audio` feature decodes."""
+    return interpreters.torchcodec()
+
+
+@pytest.fixture(scope="session")
+def torchcodec_without_ffmpeg(tmp_path_factory: pytest.TempPathFactory) -> interpreters.Environment:
+    """This project with torchcodec on a machine that has no FFmpeg."""
+    return interpreters.torchcodec_without_ffmpeg(tmp_path_factory.mktemp("no-ffmpeg"))

@@ -15,6 +15,7 @@ from dataset_builder.tracks import TaggedTrack, write_tracks
 
 INSTRUCTIONS = ("writing", "summary", "paraphrase", "attribute_prediction")
 SPLITS = ("train", "valid", "test", "")  # the last has none and goes to train
+ARTISTS = ("An artist", "Another artist", "A third artist", "An artist")  # none in training and evaluation
 PIPELINE = {"model": "/home/someone/models/small.gguf", "temperature": 0.0, "instructions": list(INSTRUCTIONS)}
 
 
@@ -40,7 +41,7 @@ def tracks(count: int, *, source: str = "fma", licence: str = "CC BY 4.0") -> li
             licence=licence,
             audio_path=f"clips/t{number}.wav",
             title=f"Title {number}",
-            artist="An artist",
+            artist=ARTISTS[number % len(SPLITS)],
             album="An album",
             year=2000 + number,
         )

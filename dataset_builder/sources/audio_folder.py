@@ -1,72 +1,69 @@
 """A folder of the user's audio files, with what is known of them.
 
 Tags come from one file beside the audio, `tags.csv`, `tags.tsv` or `tags.jsonl` in the folder itself, with the columns
-`file_name` (relative to the folder) and `tags`; further columns are those of the source `table`. The genre that is
-embedded in a file (ID3, Vorbis comment) is a tag too; its title, artist, album and date describe the track and are
-never tags. The name of the folder a file lies in is a tag only with `folder_as_tag`.
+`file_name` (relative to the folder) and `tags`; further columns are those of the source `table`. The genres that are
+embedded in a file (ID3v1, ID3v2, Vorbis comment, MP4, RIFF) are tags too; its title, artist, album and date describe
+the track and are never tags. The name of the folder a file lies in is a tag only with `folder_as_tag`.
 """
 
 from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import soundfile
-
-from dataset_builder.tracks import TaggedTrack, clean_tags
+from dataset_builder.tracks import TaggedTrack, sort_out_tags
 from lpmc_errors import AudioError, TableError
 
-from .table import parse_tags, recognised_columns, track_of
+from .bad_rows import OnSkip, leave_out
+from .embedded_tags import EmbeddedTags, read_embedded
+from .table import recognised_columns, track_of
 from .table_rows import read_rows, row_name
 
 SOURCE = "audio_folder"
 SIDECARS = ("tags.csv", "tags.tsv", "tags.jsonl")
-# Endings that people give audio. Whether a file can be decoded is up to soundfile; one that cannot is reported.
+# Endings that people give audio. Whether a file can be decoded shows when it is opened; one that cannot is reported.
 _DECODED = (".wav", ".wave", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64")
 _COMPRESSED = (".m4a", ".mp4", ".aac", ".wma", ".webm", ".ape", ".wv")
 AUDIO_SUFFIXES = frozenset({*_DECODED, *_COMPRESSED})
 
-OnSkip = Callable[[Path, str], None]
-
-
-@dataclass(frozen=True)
-class _Embedded:
-    """What a file says of itself: its length, and the texts in its header that are not empty."""
-
-    facts: dict[str, Any]
-    texts: dict[str, str]
-
 
 def read_audio_folder(
-    root: Path, *, folder_as_tag: bool = False, on_skip: OnSkip | None = None
+    root: Path,
+    *,
+    folder_as_tag: bool = False,
+    licence: str | None = None,
+    split: str | None = None,
+    on_skip: OnSkip | None = None,
 ) -> Iterator[TaggedTrack]:
     """A track for each audio file under `root`, sorted by path; the id is the POSIX path relative to `root`.
 
-    `folder_as_tag` makes the name of a file's own folder its first tag. Hidden files and files of other kinds are
+    `folder_as_tag` makes the name of a file's own folder its first tag; `licence` and `split` stand for the files of
+    which neither the tags file nor, for the licence, they themselves say one. Hidden files and files of other kinds are
     passed over. `on_skip(path, reason)` is told of each audio file that is left out (cannot be decoded, empty, a link
-    out of the folder, a name that is not text) and of each row of the tags file without a file. Raises `AudioError`
-    where `root` is no folder or holds no audio that can be read, `TableError` for a tags file that cannot be used.
+    out of the folder, a name that is not text) and of each bad row of the tags file; without it, such files are passed
+    over and a bad row raises. Raises `AudioError` where `root` is no folder or holds no audio that can be read,
+    `TableError` for a tags file that cannot be used.
     """
     if not root.is_dir():
         raise AudioError(root, "no such folder of audio files", "give a folder with --root")
-    skip = on_skip or (lambda path, reason: None)
-    described = _sidecar(root)
+    skip: OnSkip = on_skip or (lambda path, reason: None)
+    described = _sidecar(root, on_skip)
     found = 0
     for path in _audio_files(root, skip):
         track_id = path.relative_to(root).as_posix()
         row = described.pop(_same(track_id), None)
-        embedded = _embedded(path, skip)
-        if embedded is None:
+        try:
+            embedded = read_embedded(path)
+        except AudioError as error:
+            skip(path, error.problem)
             continue
         found += 1
-        track = _track(track_id, row, embedded)
-        if folder_as_tag and path.parent != root:
-            track = replace(track, tags=clean_tags((path.parent.name, *track.tags)))
-        yield track
+        folder = (path.parent.name,) if folder_as_tag and path.parent != root else ()
+        track = _track(track_id, row, embedded, folder)
+        yield replace(track, licence=track.licence or licence or "", split=track.split or split or "")
     for row in described.values():
         skip(root / row.track_id, "is named in the tags file but is no audio file in the folder")
     if not found:
@@ -78,7 +75,7 @@ def _same(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def _sidecar(root: Path) -> dict[str, TaggedTrack]:
+def _sidecar(root: Path, on_skip: OnSkip | None) -> dict[str, TaggedTrack]:
     """The rows of the tags file by file name; empty without one."""
     present = [root / name for name in SIDECARS if (root / name).is_file()]
     if len(present) > 1:
@@ -86,14 +83,19 @@ def _sidecar(root: Path) -> dict[str, TaggedTrack]:
         raise TableError(root, f"has {names}, expected one tags file", "keep one of them")
     rows: dict[str, TaggedTrack] = {}
     for path in present:
-        for number, row in read_rows(path):
+        for number, row in read_rows(path, on_skip):
             columns = recognised_columns(tuple(row), "file_name", "tags")
             if not rows and not columns.keys() >= {"id", "tags"}:
                 raise TableError(path, f"has the columns {', '.join(row)}", "it needs file_name and tags")
-            track = track_of(path, number, row, columns, None)
-            name = _same(track.track_id.replace("\\", "/").removeprefix("./"))
-            if name in rows:
-                raise TableError(row_name(path, number), f"names {name} a second time", "keep one row a file")
+            try:
+                # The file's own name says where the audio is, so that no other column is looked at for a path.
+                track = track_of(row, {holds: name for holds, name in columns.items() if holds != "audio"})
+                name = _same(track.track_id.replace("\\", "/").removeprefix("./"))
+                if name in rows:
+                    raise ValueError(f"names {name} a second time")
+            except ValueError as error:
+                leave_out(on_skip, row_name(path, number), str(error), "keep one good row a file")
+                continue
             rows[name] = track
     return rows
 
@@ -128,43 +130,21 @@ def _is_text(name: str) -> bool:
     return True
 
 
-def _embedded(path: Path, skip: OnSkip) -> _Embedded | None:
-    """What the file's header says, None (and `skip` told why) where it cannot be decoded or holds no sound."""
-    try:
-        with soundfile.SoundFile(path) as file:
-            first = file.read(1, dtype="float32")
-            facts = {
-                "duration_s": round(file.frames / file.samplerate, 3),
-                "sampling_rate": file.samplerate,
-                "channels": file.channels,
-            }
-            texts = {name: text.strip() for name, text in file.copy_metadata().items() if text and text.strip()}
-    except (soundfile.LibsndfileError, OSError) as error:
-        reason = getattr(error, "error_string", None) or str(error)
-        skip(path, f"cannot be decoded ({reason.rstrip('.')}); convert it to FLAC or WAV")
-        return None
-    if len(first) == 0:
-        skip(path, "holds no sound")
-        return None
-    return _Embedded(facts, texts)
-
-
-def _track(track_id: str, row: TaggedTrack | None, embedded: _Embedded) -> TaggedTrack:
+def _track(track_id: str, row: TaggedTrack | None, embedded: EmbeddedTags, folder: tuple[str, ...]) -> TaggedTrack:
     """The row of the tags file comes first, what the file says of itself fills its gaps."""
     known = row or TaggedTrack(track_id=track_id, tags=())
-    texts = embedded.texts
-    genres = parse_tags(texts.get("genre", "").replace("/", ";").replace("[", "").replace("]", ""))
-    date = texts.get("date", "")[:4]
+    tags, dropped = sort_out_tags((*folder, *known.tags, *embedded.genres))
     return replace(
         known,
         track_id=track_id,
-        tags=clean_tags((*known.tags, *genres)),
+        tags=tags,
         source=SOURCE,
-        licence=known.licence or texts.get("license", ""),
+        licence=known.licence or embedded.licence,
         audio_path=track_id,
-        title=known.title or texts.get("title"),
-        artist=known.artist or texts.get("artist"),
-        album=known.album or texts.get("album"),
-        year=known.year if known.year is not None else int(date) if date.isascii() and date.isdigit() else None,
+        title=known.title or embedded.title or None,
+        artist=known.artist or embedded.artist or None,
+        album=known.album or embedded.album or None,
+        year=known.year if known.year is not None else embedded.year,
         extra=embedded.facts,
+        dropped_tags=(*known.dropped_tags, *dropped),
     )

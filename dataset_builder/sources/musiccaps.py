@@ -1,7 +1,9 @@
 """MusicCaps (Agostinelli et al. 2023, arXiv 2301.11325): the public CSV, or the JSON form of the LP-MusicCaps code.
 
-The corpus is text; its audio is whatever the user could get of the YouTube clips. Aspects are kept as people spelt
-them (`acordion`).
+`musiccaps-public.csv` has 5,521 rows, one for a clip of 10 s, with the columns of `COLUMNS`. The corpus is text; its
+audio is whatever the user could get of the YouTube clips. Tags are the aspects, as people spelt them (`acordion`).
+There is no column for the split: `is_audioset_eval` says it by value (2,858 rows are `test`, the rest `train`).
+`recording_id` is the video, which the evaluation set of AudioSet may name as well. Licence: CC BY-SA 4.0, of the text.
 """
 
 from __future__ import annotations
@@ -12,10 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from dataset_builder.tracks import TaggedTrack
+from dataset_builder.tracks import TaggedTrack, sort_out_tags
 from lpmc_errors import AudioError, TableError
 
-from .table import parse_tags
+from .bad_rows import OnSkip, leave_out
+from .table import split_tags
 from .table_rows import Row, read_rows, row_name
 
 SOURCE = "musiccaps"
@@ -35,22 +38,35 @@ COLUMNS = (
 _BOOLEANS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 
 
-def read_musiccaps(root: Path, *, audio_root: Path | None = None) -> Iterator[TaggedTrack]:
+def read_musiccaps(
+    root: Path, *, audio_root: Path | None = None, on_skip: OnSkip | None = None
+) -> Iterator[TaggedTrack]:
     """The clips of MusicCaps, in file order; the evaluation set of AudioSet is the split `test`, the rest `train`.
 
     `root` is the CSV or JSON file, or the folder it lies in. `audio_path` is the path, relative to `audio_root`, of a
-    file named `[ytid]-[start-end].*` or `ytid.*` there; None without one. Raises `TableError` where file, columns or
-    a row are not as published, or a clip occurs twice; `AudioError` where `audio_root` is no folder.
+    file named `[ytid]-[start-end].*` or `ytid.*` there; None without one. `on_skip` is told of each row that is not as
+    published or repeats a clip. Raises `TableError` for a file without the published columns or usable rows and,
+    without `on_skip`, for such a row; `AudioError` where `audio_root` is no folder.
     """
     path = _annotation_file(root)
     audio = _audio_files(audio_root) if audio_root is not None else {}
     seen: set[str] = set()
-    for number, row in _json_rows(path) if path.suffix.lower() == ".json" else read_rows(path):
-        track = _track(path, number, row, audio)
-        if track.track_id in seen:
-            raise TableError(row_name(path, number), f"repeats the clip {track.track_id}", "remove one of the two")
+    checked = False
+    for number, row in _json_rows(path) if path.suffix.lower() == ".json" else read_rows(path, on_skip):
+        try:
+            if not checked:
+                _check_columns(path, row)
+                checked = True
+            track = _track(row, audio)
+            if track.track_id in seen:
+                raise ValueError(f"repeats the clip {track.track_id}")
+        except ValueError as error:
+            leave_out(on_skip, row_name(path, number), str(error), "download the file again")
+            continue
         seen.add(track.track_id)
         yield track
+    if not seen:
+        raise TableError(path, "has no row that can be used", f"download {FILE_NAMES[0]} again")
 
 
 def _annotation_file(root: Path) -> Path:
@@ -70,14 +86,14 @@ def _json_rows(path: Path) -> Iterator[tuple[int, Row]]:
     """The rows of the released code's form: one object that maps `[ytid]-[start-end]` to a clip."""
     try:
         clips = json.loads(path.read_text("utf-8-sig"))
-    except ValueError as error:  # UnicodeDecodeError is one as well
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
         raise TableError(path, f"is no valid JSON ({error})", "download the file again") from error
     if not isinstance(clips, dict) or not clips or not all(isinstance(clip, dict) for clip in clips.values()):
         raise TableError(path, "maps no clip names to clips", 'expected {"[ytid]-[start-end]": {"ytid": ...}, ...}')
     yield from enumerate(clips.values(), 1)
 
 
-def _track(path: Path, number: int, row: Row, audio: dict[str, str]) -> TaggedTrack:
+def _check_columns(path: Path, row: Row) -> None:
     missing = [name for name in COLUMNS if name not in row]
     if missing:
         raise TableError(
@@ -85,24 +101,29 @@ def _track(path: Path, number: int, row: Row, audio: dict[str, str]) -> TaggedTr
             f"has no column {', '.join(missing)}; it has {', '.join(row)}",
             "for a table of your own use the source `table`",
         )
-    try:
-        ytid = str(row["ytid"]).strip()
-        if not ytid:
-            raise ValueError("ytid is empty")
-        start_s, end_s = _whole(row, "start_s"), _whole(row, "end_s")
-        is_eval = _boolean(row, "is_audioset_eval")
-        extra = {
-            "ytid": ytid,
-            "start_s": start_s,
-            "end_s": end_s,
-            "author_id": _whole(row, "author_id"),
-            "is_balanced_subset": _boolean(row, "is_balanced_subset"),
-            "is_audioset_eval": is_eval,
-            "audioset_positive_labels": str(row["audioset_positive_labels"] or ""),
-        }
-        tags = _aspects(row["aspect_list"])
-    except ValueError as error:
-        raise TableError(row_name(path, number), str(error), "download the file again") from error
+
+
+def _track(row: Row, audio: dict[str, str]) -> TaggedTrack:
+    """The clip of a row. Raises `ValueError` for a row that is not as published."""
+    missing = [name for name in COLUMNS if name not in row]
+    if missing:
+        raise ValueError(f"has no {', '.join(missing)}")
+    ytid = str(row["ytid"]).strip()
+    if not ytid:
+        raise ValueError("ytid is empty")
+    start_s, end_s = _whole(row, "start_s"), _whole(row, "end_s")
+    is_eval = _boolean(row, "is_audioset_eval")
+    extra = {
+        "ytid": ytid,
+        "start_s": start_s,
+        "end_s": end_s,
+        "author_id": _whole(row, "author_id"),
+        "is_balanced_subset": _boolean(row, "is_balanced_subset"),
+        "is_audioset_eval": is_eval,
+        "audioset_positive_labels": str(row["audioset_positive_labels"] or ""),
+        "recording_id": ytid,
+    }
+    tags, dropped = sort_out_tags(_aspects(row["aspect_list"]))
     track_id = f"[{ytid}]-[{start_s}-{end_s}]"
     caption = str(row["caption"] or "").strip()
     return TaggedTrack(
@@ -114,14 +135,15 @@ def _track(path: Path, number: int, row: Row, audio: dict[str, str]) -> TaggedTr
         audio_path=audio.get(track_id) or audio.get(ytid),
         reference_captions=(caption,) if caption else (),
         extra=extra,
+        dropped_tags=dropped,
     )
 
 
-def _aspects(cell: Any) -> tuple[str, ...]:
+def _aspects(cell: Any) -> list[str]:
     if isinstance(cell, str) and cell.strip() and not cell.strip().startswith("["):
         raise ValueError(f"aspect_list is {cell[:60]!r}, expected a list written out")
     try:
-        return parse_tags(cell or None)
+        return split_tags(cell or None)
     except ValueError as error:
         raise ValueError(f"aspect_list: {error}") from error
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import small_corpus
 
-from dataset_builder import build, lp_musiccaps, shards
+from dataset_builder import build, caption_order, lp_musiccaps, shards
 from dataset_builder.build import build_dataset
 from dataset_builder.captioning.captions_table import write_captions
 from dataset_builder.tracks import TaggedTrack, write_tracks
@@ -41,7 +41,7 @@ def test_a_row_has_the_published_columns_and_says_where_each_caption_came_from(c
     assert list(row) == [
         *("track_id", "title", "artist_name", "release", "year", "tag"),
         *("caption_writing", "caption_summary", "caption_paraphrase", "caption_attribute_prediction"),
-        *("pseudo_attribute", "caption_ground_truth", "reference_captions", "path", "provenance", "scores"),
+        *("pseudo_attribute", "caption_ground_truth", "reference_captions", "facts", "path", "provenance", "scores"),
     ]
     assert (row["track_id"], row["artist_name"], row["release"], row["year"]) == ("t0", "An artist", "An album", 2000)
     assert row["tag"] == ["rock", "piano", "mood 0"]
@@ -81,11 +81,14 @@ def test_splits_carry_the_names_of_the_corpus_and_tracks_without_one_go_to_train
     ]
 
 
-def test_captions_in_any_order_and_in_many_scans_give_the_same_rows(corpus, tmp_path, monkeypatch):
+@pytest.mark.parametrize("sort_first", [False, True])
+def test_captions_in_any_order_and_in_many_scans_give_the_same_rows(corpus, tmp_path, monkeypatch, sort_first):
     build_dataset(corpus.captions, corpus.tracks, config="fma", output=tmp_path / "one")
     shuffled = small_corpus.write_corpus(tmp_path / "shuffled", corpus.tagged, corpus.rows, shuffled=True)
-    monkeypatch.setattr(lp_musiccaps, "TRACKS_PER_SCAN", 3)
-    monkeypatch.setattr(lp_musiccaps, "CAPTIONS_PER_BATCH", 5)
+    monkeypatch.setattr(shards, "TEXT_ROWS_PER_GROUP", 3)
+    monkeypatch.setattr(caption_order, "TRACKS_PER_BUCKET", 2)
+    monkeypatch.setattr(build, "is_ordered", lambda spans, tracks: sort_first is False)
+    monkeypatch.setattr(lp_musiccaps, "ROWS_PER_BATCH", 5)
 
     build_dataset(shuffled.captions, shuffled.tracks, config="fma", output=tmp_path / "two")
 
@@ -188,7 +191,7 @@ def test_the_wrong_audio_folder_stops_the_build_and_the_last_one_stands(corpus, 
     build_dataset(corpus.captions, corpus.tracks, config="fma", output=tmp_path / "out", audio_root=corpus.audio)
     before = (tmp_path / "out/fma/train-00000-of-00001.parquet").read_bytes()
 
-    with pytest.raises(AudioError, match=r"not one of the 8 audio files .* --audio-root"):
+    with pytest.raises(AudioError, match=r"not one of 8 audio files .* --audio-root"):
         build_dataset(corpus.captions, corpus.tracks, config="fma", output=tmp_path / "out", audio_root=tmp_path)
 
     assert (tmp_path / "out/fma/train-00000-of-00001.parquet").read_bytes() == before
@@ -213,10 +216,13 @@ def test_the_same_inputs_give_the_same_bytes(corpus, tmp_path):
 def test_shards_are_cut_by_size_and_audio_comes_in_groups_of_a_hundred_rows(tmp_path, monkeypatch):
     tagged = [replace(track, split="train") for track in small_corpus.tracks(250)]
     corpus = small_corpus.write_corpus(tmp_path / "in", tagged, small_corpus.captions(tagged, ("writing",)))
-    monkeypatch.setattr(shards.SplitWriter.__init__, "__defaults__", (500_000,))
 
     report = build_dataset(
-        corpus.captions, corpus.tracks, config="fma", output=tmp_path / "out", audio_root=corpus.audio
+        *(corpus.captions, corpus.tracks),
+        config="fma",
+        output=tmp_path / "out",
+        audio_root=corpus.audio,
+        shard_bytes=200 * 3_244,  # of the clips; the last 50 are the second shard
     )
 
     files = sorted((tmp_path / "out/fma").glob("*.parquet"))
@@ -339,7 +345,7 @@ def test_a_track_in_two_splits_is_refused_by_name(corpus, tmp_path):
 def test_wrong_usage_is_refused_before_anything_is_written(corpus, tmp_path):
     output = tmp_path / "out"
     assert "no such audio folder" in str(refused(corpus, output, audio_root=tmp_path / "nowhere"))
-    assert "no audio folder is given" in str(refused(corpus, output, embed_audio=True))
+    assert "no audio folder is given" in str(refused(corpus, output, audio="all"))
     assert "cannot name a configuration" in str(refused(corpus, output, config="../fma"))
     assert "no such captions table" in str(refused(corpus, output, captions=tmp_path / "none.parquet"))
     assert not output.exists()
@@ -372,7 +378,7 @@ from pathlib import Path
 from dataset_builder.build import build_dataset
 
 def progress(done, total):
-    if done == 5:
+    if done >= 5:
         os.kill(os.getpid(), signal.SIGKILL)
 
 tracks, captions, output = map(Path, sys.argv[1:])

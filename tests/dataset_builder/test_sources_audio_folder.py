@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 import unicodedata
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 import soundfile
 
 from dataset_builder.sources.audio_folder import read_audio_folder
+from dataset_builder.sources.options import read_source
 from lpmc_errors import AudioError, TableError
 
 RATE = 8_000
@@ -31,7 +33,7 @@ def _read(root: Path, **options):
     skipped: list[tuple[str, str]] = []
     tracks = list(
         read_audio_folder(
-            root, on_skip=lambda path, why: skipped.append((path.relative_to(root).as_posix(), why)), **options
+            root, on_skip=lambda item, why: skipped.append((Path(item).relative_to(root).as_posix(), why)), **options
         )
     )
     return tracks, skipped
@@ -66,6 +68,183 @@ def test_the_parent_folder_is_a_tag_only_when_asked(tmp_path):
     _tone(tmp_path / "b.wav")
     assert [track.tags for track in _read(tmp_path)[0]] == [(), ("swing",)]
     assert [track.tags for track in _read(tmp_path, folder_as_tag=True)[0]] == [(), ("trio", "swing")]
+
+
+def _frame(name: str, text: str, version: int, encoding: int) -> bytes:
+    """A text frame of ID3v2 (id3.org): name, size (seven bits a byte in version 4), flags, encoding, text."""
+    encoded = {
+        0: lambda: text.encode("latin-1"),
+        1: lambda: b"\xff\xfe" + text.encode("utf-16-le"),
+        2: lambda: text.encode("utf-16-be"),
+        3: lambda: text.encode("utf-8"),
+    }[encoding]()
+    content = bytes([encoding]) + encoded
+    size = _seven_bits(len(content)) if version == 4 else struct.pack(">I", len(content))
+    return name.encode() + size + b"\0\0" + content
+
+
+def _seven_bits(size: int) -> bytes:
+    return bytes((size >> shift) & 127 for shift in (21, 14, 7, 0))
+
+
+def _with_id3(path: Path, version: int, encoding: int, **texts: str) -> None:
+    """Put an ID3v2 tag before the sound of an MP3 file."""
+    frames = b"".join(_frame(name, text, version, encoding) for name, text in texts.items())
+    path.write_bytes(b"ID3" + bytes([version, 0, 0]) + _seven_bits(len(frames)) + frames + path.read_bytes())
+
+
+@pytest.mark.parametrize(("version", "encoding"), [(3, 0), (3, 1), (4, 0), (4, 1), (4, 2), (4, 3)])
+def test_id3_texts_are_read_in_every_encoding(tmp_path, version, encoding):
+    _with_id3(
+        _tone(tmp_path / "a.mp3"),
+        version,
+        encoding,
+        TIT2="Tïtle",
+        TPE1="Ärtist",
+        TALB="Àlbum",
+        TCON="Röck",
+        TYER="1987",
+    )
+    ((track,), _) = _read(tmp_path)
+    assert (track.title, track.artist, track.album, track.year) == ("Tïtle", "Ärtist", "Àlbum", 1987)
+    assert track.tags == ("Röck",)
+
+
+@pytest.mark.parametrize(
+    ("version", "genre", "tags"),
+    [
+        (3, "(17)", ("Rock",)),
+        (3, "17", ("Rock",)),
+        (3, "Rock/Pop", ("Rock", "Pop")),
+        (4, "Rock\0Pop", ("Rock", "Pop")),
+        (4, "17\x0013\0Krautrock", ("Rock", "Pop", "Krautrock")),
+        (3, "(4)Eurodisco", ("Disco", "Eurodisco")),
+        (3, "Drum & Bass", ("Drum & Bass",)),
+        (3, "[Ambient, Drone]", ("Ambient", "Drone")),
+        (3, "x" * 600, ()),
+    ],
+)
+def test_id3_genres_may_be_numbers_or_several(tmp_path, version, genre, tags):
+    _with_id3(_tone(tmp_path / "a.mp3"), version, 3 if version == 4 else 0, TCON=genre)
+    ((track,), _) = _read(tmp_path)
+    assert track.tags == tags
+
+
+def test_the_old_tag_at_the_end_of_a_file_is_read(tmp_path):
+    path = _tone(tmp_path / "a.mp3")
+    fields = [b"Title".ljust(30, b"\0"), b"Artist".ljust(30, b"\0"), b"Album".ljust(30, b"\0"), b"1999", bytes(30)]
+    path.write_bytes(path.read_bytes() + b"TAG" + b"".join(fields) + bytes([13]))
+    ((track,), _) = _read(tmp_path)
+    assert (track.title, track.artist, track.album, track.year, track.tags) == (
+        "Title",
+        "Artist",
+        "Album",
+        1999,
+        ("Pop",),
+    )
+
+
+def test_a_vorbis_comment_may_name_several_genres(tmp_path):
+    path = _tone(tmp_path / "a.flac")
+    texts = [b"GENRE=Jazz", b"genre=Bossa Nova", b"GENRE=Jazz", b"TITLE=Song", b"ARTIST=Somebody", b"LICENSE=CC BY 4.0"]
+    block = b"\0\0\0\0" + struct.pack("<I", len(texts)) + b"".join(struct.pack("<I", len(t)) + t for t in texts)
+    whole = path.read_bytes()
+    assert whole[:5] == b"fLaC\0"  # then the stream's own block of 34 bytes, after which another one may follow
+    path.write_bytes(whole[:42] + b"\x04" + len(block).to_bytes(3, "big") + block + whole[42:])
+    ((track,), _) = _read(tmp_path)
+    assert track.tags == ("Jazz", "Bossa Nova")
+    assert (track.title, track.artist, track.licence) == ("Song", "Somebody", "CC BY 4.0")
+
+
+def test_an_m4a_is_read_where_pyav_is_installed(tmp_path, monkeypatch):
+    av = pytest.importorskip("av")
+    with av.open(str(tmp_path / "a.m4a"), "w") as container:
+        container.metadata.update({"genre": "Soul", "title": "Song", "artist": "Somebody"})
+        stream = container.add_stream("aac", rate=8_000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), dtype=np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 8_000
+        for packet in (*stream.encode(frame), *stream.encode(None)):
+            container.mux(packet)
+    ((track,), skipped) = _read(tmp_path)
+    assert (track.tags, track.title, track.artist) == (("Soul",), "Song", "Somebody")
+    assert (track.extra["sampling_rate"], track.extra["channels"]) == (8_000, 1)
+    assert 0.1 < track.extra["duration_s"] < 0.5
+    assert skipped == []
+    monkeypatch.setattr("dataset_builder.sources.embedded_tags.find_spec", lambda name: None)
+    _tone(tmp_path / "b.wav")
+    tracks, skipped = _read(tmp_path)
+    assert [track.track_id for track in tracks] == ["b.wav"]
+    assert "convert it to FLAC or WAV" in skipped[0][1]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"ID3\x03\0\0\x7f\x7f\x7f\x7fTCON\x7f\xff\xff\xff\0\0\0Rock",  # sizes far beyond the file
+        b"ID3\x04\0\x40\0\0\0\x20" + b"\xff" * 32,  # an extended header of nonsense
+        b"ID3\x03\0\0\0\0\0\x20TCON\0\0\0\x04\0\0\x01\xff\xfe\x00" + b"\0" * 18,  # half a character
+    ],
+)
+def test_a_damaged_tag_costs_the_texts_at_most(tmp_path, header):
+    good = _tone(tmp_path / "good.wav")
+    path = _tone(tmp_path / "a.mp3")
+    path.write_bytes(header + path.read_bytes())
+    tracks, skipped = _read(tmp_path)
+    assert len(tracks) + len(skipped) == 2
+    assert tracks[-1].track_id == good.name
+    assert all("\0" not in tag for track in tracks for tag in track.tags)
+
+
+def test_texts_that_one_reader_stumbles_over_come_from_the_other(tmp_path):
+    _with_id3(_tone(tmp_path / "a.mp3"), 3, 0, TRCK="1" * 5_000, TIT2="Title", TCON="Rock")
+    ((track,), skipped) = _read(tmp_path)
+    assert (track.title, track.tags, skipped) == ("Title", ("Rock",), [])
+
+
+def test_licence_and_split_stand_where_the_files_say_none(tmp_path):
+    _tone(tmp_path / "a.flac", license="CC0 1.0")
+    _tone(tmp_path / "b.flac")
+    _tone(tmp_path / "c.flac")
+    (tmp_path / "tags.csv").write_text("file_name,tags,licence,split\nc.flac,calm,CC BY-SA 4.0,test\n", "utf-8")
+    tracks = list(read_source("audio_folder", tmp_path, ["licence=CC BY 4.0", "split=train"]))
+    assert [(track.licence, track.split) for track in tracks] == [
+        ("CC0 1.0", "train"),
+        ("CC BY 4.0", "train"),
+        ("CC BY-SA 4.0", "test"),
+    ]
+
+
+def test_repeated_and_empty_tags_are_kept_apart_from_the_tags(tmp_path):
+    _tone(tmp_path / "jazz/a.flac", genre="jazz; calm")
+    (tmp_path / "tags.csv").write_text('file_name,tags\njazz/a.flac,"calm, ,calm"\n', "utf-8")
+    ((track,), _) = _read(tmp_path, folder_as_tag=True)
+    assert track.tags == ("jazz", "calm")
+    assert track.dropped_tags == ("", "calm", "jazz", "calm")
+
+
+def test_bad_rows_of_the_tags_file_are_told_and_without_a_listener_raise(tmp_path):
+    _tone(tmp_path / "a.wav")
+    path = tmp_path / "tags.csv"
+    path.write_text('file_name,tags\na.wav,calm\n,x\na.wav,loud\nb.wav,"[1, [2]]"\na.wav,x,y\n', "utf-8")
+    ((track,), skipped) = _read(tmp_path)
+    assert track.tags == ("calm",)
+    assert [(name.rpartition(" ")[2], why.partition(" (")[0]) for name, why in skipped] == [
+        ("3", "has no id"),
+        ("4", "names a.wav a second time"),
+        ("5", "has tags that cannot be read"),
+        ("6", "has 3 cells, expected 2 as in the header"),
+    ]
+    with pytest.raises(TableError, match="line 3: has no id"):
+        list(read_audio_folder(tmp_path))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes have names on POSIX only")
+def test_a_pipe_among_the_files_does_not_stop_the_run(tmp_path):
+    _tone(tmp_path / "a.wav")
+    os.mkfifo(tmp_path / "b.wav")
+    tracks, skipped = _read(tmp_path)
+    assert [track.track_id for track in tracks] == ["a.wav"]
+    assert skipped == [("b.wav", "is no regular file")]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from ast import literal_eval
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,7 @@ def test_the_public_csv_gives_clips_with_aspects_caption_and_published_columns(t
             "is_balanced_subset": False,
             "is_audioset_eval": True,
             "audioset_positive_labels": "/m/0140xf,/m/02cjck",
+            "recording_id": "-0Gj8-vB1q4",
         },
     )
     assert tracks[1].reference_captions == ("It is fast,\nand loud.",)
@@ -75,7 +77,9 @@ def test_the_released_json_is_read_as_it_stands(published_captions):
         assert track.tags == clean_tags(clip["aspect_list"])
         assert track.reference_captions == (clip["caption"].strip(),)
         assert track.split == ("test" if clip["is_audioset_eval"] else "train")
-        assert {name: clip[name] for name in track.extra} == dict(track.extra)
+        assert {"recording_id": clip["ytid"]} | {
+            name: clip[name] for name in track.extra if name in clip
+        } == track.extra
 
 
 def test_the_csv_and_the_json_form_give_the_same_tracks(tmp_path):
@@ -125,6 +129,50 @@ def test_a_row_that_is_not_as_published_is_named_by_its_line(tmp_path, column, v
     assert caught.value.item == f"{path}, line 4"  # the caption before it spans two lines
 
 
+def test_bad_rows_are_left_out_and_named_where_somebody_listens(tmp_path):
+    rows = [ROWS[0], (*ROWS[1][:5], "x", "4"), _changed("start_s", "soon")[1], ROWS[0], ROWS[2]]
+    path = _publish(tmp_path / "musiccaps-public.csv", rows)
+    skipped: list[tuple[str, str]] = []
+    tracks = list(read_musiccaps(tmp_path, on_skip=lambda item, why: skipped.append((item, why))))
+    assert [track.extra["ytid"] for track in tracks] == [ROWS[0][0], ROWS[2][0]]
+    assert skipped == [
+        (f"{path}, line 3", "has 7 cells, expected 9 as in the header"),
+        (f"{path}, line 4", "start_s is 'soon', expected a number"),
+        (f"{path}, line 5", "repeats the clip [-0Gj8-vB1q4]-[30-40]"),
+    ]
+    _publish(path, rows[1:3])
+    with pytest.raises(TableError, match=r"has no row that can be used; download musiccaps-public\.csv again"):
+        list(read_musiccaps(tmp_path, on_skip=lambda item, why: None))
+
+
+def test_empty_and_repeated_aspects_are_kept_apart(tmp_path):
+    path = _publish(tmp_path / "musiccaps-public.csv", _changed("aspect_list", "['sad', ' ', 'sad ', 'slow']"))
+    tracks = list(read_musiccaps(path))
+    assert (tracks[1].tags, tracks[1].dropped_tags) == (("sad", "slow"), ("", "sad"))
+
+
+def test_the_whole_corpus_has_its_published_splits(tmp_path):
+    evaluated = [number < 2_858 for number in range(5_521)]
+    rows = [(f"id{number:09d}", *ROWS[0][1:-1], is_eval) for number, is_eval in enumerate(evaluated)]
+    tracks = list(read_musiccaps(_publish(tmp_path / "musiccaps-public.csv", rows)))
+    assert Counter(track.split for track in tracks) == {"test": 2_858, "train": 2_663}
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "is empty"),
+        (",".join(COLUMNS).encode(), "has no rows"),
+        (",".join(COLUMNS).encode() + b"\nid,0,10,/m/1,\"['a']\",caf\xe9,1,False,True\n", "is not UTF-8"),
+        (",".join(COLUMNS).encode() + b'\nid,0,10,/m/1,"[' + b"'a', " * 200_000, "is not readable as CSV"),
+    ],
+)
+def test_a_torn_or_foreign_file_is_named_also_with_a_listener(tmp_path, content, problem):
+    (tmp_path / "musiccaps-public.csv").write_bytes(content)
+    with pytest.raises(TableError, match=problem):
+        list(read_musiccaps(tmp_path, on_skip=lambda item, why: None))
+
+
 def test_a_repeated_clip_and_foreign_files_are_named(tmp_path):
     twice = _publish(tmp_path / "twice.csv", [ROWS[0], ROWS[0]])
     with pytest.raises(TableError, match=r"line 3: repeats the clip \[-0Gj8-vB1q4\]-\[30-40\]"):
@@ -137,7 +185,7 @@ def test_a_repeated_clip_and_foreign_files_are_named(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(TableError, match=r"has 0 MusicCaps files \(none\)"):
         list(read_musiccaps(tmp_path / "empty"))
-    for content in ("[1]", "{}", "{", '{"a": 1}'):
+    for content in ("[" * 100_000, "[1]", "{}", "{", '{"a": 1}'):
         (tmp_path / "bad.json").write_text(content, "utf-8")
         with pytest.raises(TableError, match=r"bad\.json: (maps no clip names|is no valid JSON)"):
             list(read_musiccaps(tmp_path / "bad.json"))

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dataset_builder.sources.table import parse_tags, read_table
-from dataset_builder.tracks import TaggedTrack
+from dataset_builder.sources.options import read_source
+from dataset_builder.sources.table import read_table, split_tags
+from dataset_builder.tracks import TaggedTrack, clean_tags
 from lpmc_errors import TableError
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -90,17 +93,17 @@ def test_the_same_rows_come_out_of_every_format(tmp_path):
     ],
 )
 def test_tags_are_split_by_the_stated_rule(cell, tags):
-    assert parse_tags(cell) == tags
+    assert clean_tags(split_tags(cell)) == tags
 
 
 def test_an_explicit_separator_switches_the_rules_off():
-    assert parse_tags("rock/[live]/a, b", "/") == ("rock", "[live]", "a, b")
+    assert split_tags("rock/[live]/a, b", "/") == ["rock", "[live]", "a, b"]
 
 
 @pytest.mark.parametrize("cell", ["['rock' 'jazz']", "[rock, jazz]", "[1, [2]]", 7, {"rock": 1}, "[__import__('os')]"])
 def test_tags_that_are_no_list_of_words_are_refused(cell):
     with pytest.raises(ValueError):
-        parse_tags(cell)
+        split_tags(cell)
 
 
 def test_named_columns_are_taken_and_their_absence_names_the_columns_there_are(tmp_path):
@@ -181,6 +184,214 @@ def test_captions_may_be_one_or_several_and_later_json_rows_may_leave_columns_ou
         '{"id": "3", "tags": "b", "caption": "[Live] one."}\n',
     )
     assert [track.reference_captions for track in read_table(path)] == [("One.", "Two."), (), ("[Live] one.",)]
+
+
+def _listen(root: Path, **options: str) -> tuple[list[TaggedTrack], list[str]]:
+    skipped: list[str] = []
+    tracks = list(read_table(root, on_skip=lambda item, why: skipped.append(f"{item}: {why}"), **options))
+    return tracks, [line.removeprefix(f"{root}") for line in skipped]
+
+
+def test_bad_rows_are_left_out_and_named_where_somebody_listens(tmp_path):
+    path = _write(
+        tmp_path / "own.csv",
+        "id,tags,audio\n"
+        "a,x,a.mp3\n"
+        "b,x\n"
+        " ,x,c.mp3\n"
+        "d,\"['x' 'y']\",d.mp3\n"
+        "a,y,a.mp3\n"
+        "f,x,../f.mp3\n"
+        "g,x,/home/me/g.mp3\n"
+        "h,x,C:\\music\\h.mp3\n"
+        "i,x,sub\\./i.mp3\n"
+        "j,x,https://example.org/j.mp3\n",
+    )
+    tracks, skipped = _listen(path)
+    assert [(track.track_id, track.audio_path) for track in tracks] == [
+        ("a", "a.mp3"),
+        ("i", "sub/i.mp3"),
+        ("j", None),
+    ]
+    assert [line.partition(" (")[0] for line in skipped] == [
+        ", line 3: has 2 cells, expected 3 as in the header",
+        ", line 4: has no id",
+        ", line 5: has tags that cannot be read",
+        ", line 6: repeats the id 'a' of an earlier row",
+        ", line 7: names the path '../f.mp3', which leads out of the folder of the audio",
+        ", line 8: names the absolute path '/home/me/g.mp3', expected one relative to the folder of the audio",
+        ", line 9: names the absolute path 'C:\\\\music\\\\h.mp3', expected one relative to the folder of the audio",
+    ]
+    lines = _write(tmp_path / "own.jsonl", '{"id": "a", "tags": []}\n{"id"\n[1]\n' + "[" * 100_000 + '\n{"tags": []}\n')
+    tracks, skipped = _listen(lines)
+    assert [track.track_id for track in tracks] == ["a"]
+    assert [line.partition(" (")[0] for line in skipped] == [
+        ", line 2: is no valid JSON",
+        ", line 3: holds list, expected an object",
+        ", line 4: is no valid JSON",
+        ", line 5: has no id",
+    ]
+    _write(path, "id,tags\n,x\n")
+    with pytest.raises(TableError, match="has no row that can be used"):
+        _listen(path)
+
+
+@pytest.mark.parametrize(
+    "cell", ["[" * 200_000, "[" + "1," * 600_000 + "]", "[" + "-" * 100_000 + "1]", '["' + "x" * 2**20]
+)
+def test_a_cell_that_would_take_the_memory_is_a_bad_row(tmp_path, cell):
+    path = _write(tmp_path / "own.jsonl", json.dumps({"id": "1", "tags": cell}) + '\n{"id": "2", "tags": "x"}\n')
+    tracks, skipped = _listen(path)
+    assert [track.track_id for track in tracks] == ["2"]
+    assert ", line 1: has tags that cannot be read" in skipped[0]
+    assert len(skipped[0]) < 300
+
+
+def test_a_tag_of_one_space_does_not_make_a_list_look_printed(tmp_path):
+    cell = """['sad', ' ', 'sad', '', "80's"]""".replace('"', '""')
+    (track,) = read_table(_write(tmp_path / "own.csv", f'id,tags\n1,"{cell}"\n'))
+    assert (track.tags, track.dropped_tags) == (("sad", "80's"), ("", "sad", ""))
+
+
+def test_licence_and_split_stand_for_the_rows_that_state_none(tmp_path):
+    path = _write(tmp_path / "own.csv", "id,tags,licence,split\n1,x,,\n2,x,CC0 1.0,test\n")
+    tracks = list(read_source("table", path, ["licence=CC BY 4.0", "split=train"]))
+    assert [(track.licence, track.split) for track in tracks] == [("CC BY 4.0", "train"), ("CC0 1.0", "test")]
+
+
+@pytest.mark.parametrize("name", ["own.csv.gz", "own.jsonl.gz", "OWN.TSV.GZ"])
+def test_compressed_text_is_read_and_a_torn_archive_named(tmp_path, name):
+    texts = {"csv": "id,tags\n1,x\n", "jsonl": '{"id": "1", "tags": "x"}\n', "TSV": "id\ttags\n1\tx\n"}
+    text = texts[name.split(".")[1]]
+    path = _write(tmp_path / name, gzip.compress(text.encode()))
+    assert [(track.track_id, track.tags) for track in read_table(path)] == [("1", ("x",))]
+    for torn in (path.read_bytes()[:-9], b"no gzip", gzip.compress(text.encode())[:10] + b"\xff" * 20):
+        assert ": is not readable as gzip" in _fault(_write(path, torn))
+
+
+ROWS = [{"id": f"{number:03d}", "tags": ["rock", "loud"], "title": "T"} for number in range(7)]
+
+
+def _data_set(rows: list[dict]) -> datasets.Dataset:
+    """With audio bytes inside, as the Audio feature stores them."""
+    features = datasets.Features(
+        {
+            "id": datasets.Value("string"),
+            "tags": datasets.List(datasets.Value("string")),
+            "title": datasets.Value("string"),
+            "audio": {"bytes": datasets.Value("binary"), "path": datasets.Value("string")},
+        }
+    )
+    rows = [row | {"audio": {"bytes": b"0" * 1000, "path": f"/home/me/.cache/{row['id']}.flac"}} for row in rows]
+    return datasets.Dataset.from_list(rows, features=features)
+
+
+def test_a_saved_data_set_is_read_with_its_splits_and_without_its_audio(tmp_path):
+    both = datasets.DatasetDict(train=_data_set(ROWS[:5]), test=_data_set(ROWS[5:]))
+    both.save_to_disk(str(tmp_path / "both"), num_shards={"train": 2, "test": 1})
+    tracks = list(read_table(tmp_path / "both"))
+    assert [track.track_id for track in tracks] == [row["id"] for row in ROWS]
+    assert [track.split for track in tracks] == ["train"] * 5 + ["test"] * 2
+    assert tracks[0].tags == ("rock", "loud")
+    assert tracks[0].audio_path == "000.flac"  # never the path of the machine that saved it
+    _data_set(ROWS).save_to_disk(str(tmp_path / "one"))
+    assert [track.split for track in read_table(tmp_path / "one", split="train")] == ["train"] * 7
+    (tmp_path / "both/train/data-00000-of-00002.arrow").write_bytes(b"torn")
+    assert "train/data-00000-of-00002.arrow: is not readable as Arrow" in _fault(tmp_path / "both")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("dataset_dict.json", "{", "/dataset_dict.json: is no valid JSON"),
+        ("dataset_dict.json", "[]", "/dataset_dict.json: holds no JSON object"),
+        ("dataset_dict.json", '{"splits": ["../other"]}', "/dataset_dict.json: names no splits"),
+        ("dataset_dict.json", '{"splits": ["gone"]}', "/gone/state.json: cannot be read"),
+        ("state.json", '{"_data_files": []}', "/state.json: names no data files"),
+        ("state.json", '{"_data_files": [{"filename": "../a.arrow"}]}', "/state.json: names no data files in its own"),
+        ("state.json", '{"_data_files": [{"filename": "/etc/passwd"}]}', "/state.json: names no data files in its own"),
+        ("state.json", '{"_data_files": [{"filename": "a.arrow"}]}', "/a.arrow: no such table file"),
+        (
+            "state.json",
+            '{"_data_files": [{"filename": "a.arrow"}], "_indices_data_files": [{"filename": "i.arrow"}]}',
+            ": is a data set with an index file",
+        ),
+    ],
+)
+def test_a_saved_data_set_that_leads_elsewhere_or_is_torn_is_refused(tmp_path, name, content, problem):
+    _write(tmp_path / name, content)
+    assert _fault(tmp_path).startswith(problem)
+
+
+def _parquet(path: Path, rows: list[dict]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows), path)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet", "data/valid-00000-of-00001.parquet"),
+        ("data/train-00000-of-00002-0a1b.parquet", "data/train-00001-of-00002-0a1b.parquet", "data/valid.parquet"),
+        ("msd/train-00000-of-00002.parquet", "msd/train-00001-of-00002.parquet", "msd/valid-00000-of-00001.parquet"),
+        ("default/train/0000.parquet", "default/train/0001.parquet", "default/valid/0000.parquet"),
+        ("train/0000.parquet", "train/0001.parquet", "valid/0000.parquet"),
+        ("train-00000-of-00002.parquet", "train-00001-of-00002.parquet", "valid-00000-of-00001.parquet"),
+    ],
+)
+def test_a_directory_of_shards_is_read_with_the_splits_of_their_names(tmp_path, names):
+    for name, rows in zip(names, (ROWS[:3], ROWS[3:5], ROWS[5:])):
+        _parquet(tmp_path / name, rows)
+    _write(tmp_path / "README.md", "x")
+    _parquet(tmp_path / ".cache" / "train-00000-of-00001.parquet", ROWS)
+    tracks = list(read_table(tmp_path))
+    assert [(track.track_id, track.split) for track in tracks] == [
+        (row["id"], "train" if number < 5 else "valid") for number, row in enumerate(ROWS)
+    ]
+
+
+def test_rows_may_state_their_own_split_and_repeat_no_id_of_another_file(tmp_path):
+    _write(tmp_path / "train.csv", "id,tags,split\n1,x,extra\n2,x,\n")
+    _write(tmp_path / "test.csv", "id,tags\n3,x\n")
+    assert [(track.track_id, track.split) for track in read_table(tmp_path)] == [
+        ("3", "test"),
+        ("1", "extra"),
+        ("2", "train"),
+    ]
+    _write(tmp_path / "test.csv", "id,tags\n2,x\n")
+    tracks, skipped = _listen(tmp_path)
+    assert [track.track_id for track in tracks] == ["2", "1"]
+    assert skipped == ["/train.csv, line 3: repeats the id '2' of an earlier row"]
+    assert ": ids occur twice: '2'" in _fault(tmp_path)
+    _write(tmp_path / "train.csv", "id,words\n1,x\n")
+    assert "train.csv: has no column for the tags" in _fault(tmp_path)
+
+
+def test_one_of_several_configurations_must_be_named(tmp_path):
+    for config in ("msd", "mtt"):
+        _parquet(tmp_path / config / "train-00000-of-00001.parquet", [{"id": config, "tags": ["x"]}])
+    assert ": holds 2 tables (msd, mtt); name one with --set config=NAME" in _fault(tmp_path)
+    assert [track.track_id for track in read_source("table", tmp_path, ["config=mtt"])] == ["mtt"]
+    assert ": has no configuration 'mc'; it has msd, mtt" in _fault(tmp_path, config="mc")
+
+
+def test_a_missing_shard_is_named(tmp_path):
+    for name in ("train-00000-of-00003.parquet", "train-00002-of-00003.parquet"):
+        _parquet(tmp_path / "data" / name, ROWS[:1])
+    assert "data: lacks shard 1 of the 3 of split train" in _fault(tmp_path)
+
+
+def test_numbers_of_classes_are_read_by_their_names(tmp_path):
+    label = datasets.ClassLabel(names=["jazz", "rock"])
+    text = datasets.Value("string")
+    features = datasets.Features({"id": text, "tags": datasets.List(label), "genre": label})
+    rows = [{"id": "1", "tags": [1, 0], "genre": 1}, {"id": "2", "tags": [-1], "genre": None}]
+    data_set = datasets.Dataset.from_list(rows, features=features)
+    data_set.save_to_disk(str(tmp_path / "saved"))
+    data_set.to_parquet(str(tmp_path / "a.parquet"))
+    for path in (tmp_path / "saved", tmp_path / "a.parquet"):
+        assert [track.tags for track in read_table(path)] == [("rock", "jazz"), ()]
+        assert [track.tags for track in read_table(path, tags_column="genre")] == [("rock",), ()]
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".json"])

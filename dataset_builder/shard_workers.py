@@ -1,0 +1,88 @@
+"""Runs shard tasks in this process or in several, with progress, and stops within seconds when it is interrupted."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait as wait_for_end
+from typing import Any
+
+from dataset_builder.shards import ShardTask, write_shard
+from lpmc_errors import LpmcError
+
+POLL_SECONDS = 0.2  # between two looks at how far the workers are
+
+_shared: dict[str, Any] = {}  # of a worker process: the counter and the event that its parent gave it
+
+
+class _Stopped(Exception):
+    """The build was interrupted while this shard was being written."""
+
+
+def run_tasks(tasks: Sequence[ShardTask], num_proc: int, progress: Callable[[int], None]) -> None:
+    """Write every shard; `progress(rows)` is told how many rows have been written so far.
+
+    With `num_proc` above one the caller's module must be importable (`if __name__ == "__main__":`), as processes are
+    spawned. Raises what a task raises, `LpmcError` when a process is killed, `KeyboardInterrupt` when interrupted.
+    """
+    if num_proc <= 1 or len(tasks) <= 1:
+        done = 0
+
+        def report(rows: int) -> None:
+            nonlocal done
+            done += rows
+            progress(done)
+
+        for task in tasks:
+            write_shard(task, report)
+        return
+    context = multiprocessing.get_context("spawn")  # a forked copy of a process with Arrow's threads can hang
+    counter, stop = context.Value("q", 0), context.Event()
+    pool = ProcessPoolExecutor(
+        min(num_proc, len(tasks)), mp_context=context, initializer=_start_worker, initargs=(counter, stop)
+    )
+    try:
+        waiting = {pool.submit(_write, task) for task in tasks}
+        while waiting:
+            ended, waiting = wait(waiting, POLL_SECONDS, FIRST_EXCEPTION)
+            for future in ended:
+                future.result()
+            progress(counter.value)
+    except BrokenProcessPool as error:
+        raise LpmcError(
+            "lpmc build",
+            "a worker process was killed, perhaps for want of memory",
+            "run the same command again (finished parts are kept), with a smaller --num-proc",
+        ) from error
+    finally:
+        stop.set()
+        pool.shutdown(cancel_futures=True)
+
+
+def _start_worker(counter: Any, stop: Any) -> None:
+    _shared.update(counter=counter, stop=stop)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the parent decides
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A worker of a killed build would wait for tasks for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait_for_end([parent.sentinel])
+        os._exit(1)
+
+
+def _write(task: ShardTask) -> None:
+    def report(rows: int) -> None:
+        if _shared["stop"].is_set():
+            raise _Stopped
+        with _shared["counter"].get_lock():
+            _shared["counter"].value += rows
+
+    write_shard(task, report)
