@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from lpmc_console import JsonFlag, emit, extra_needed, progress_bar, say
-from lpmc_dataset import build, push, tracks
+from lpmc_dataset import build, lint, push, tracks
 from lpmc_errors import (
     EXIT_DONE,
     EXIT_FAILED,
@@ -98,6 +98,7 @@ app.command()(report)
 app.command()(merge_shards)
 app.command()(build)
 app.command()(push)
+app.command()(lint)
 
 
 @app.command()

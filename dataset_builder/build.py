@@ -31,6 +31,7 @@ from dataset_builder.lp_musiccaps import JoinError, Survey
 from dataset_builder.shard_workers import run_tasks
 from dataset_builder.shards import MAX_SHARD_BYTES, ShardTask, Tally
 from dataset_builder.tracks import open_tracks
+from hub_cards.croissant import CROISSANT_FILE, render_croissant
 from hub_cards.facts import MAKING_FILE, PIPELINE_FILE, SHARD_NAME, ConfigFacts, Making, config_names, read_config
 from hub_cards.render import DATASET_MARK, LICENCES_FILE, render_dataset_card, render_licences
 from lpmc_errors import AudioError, TableError, UsageError, disk_faults_named
@@ -163,7 +164,7 @@ def build_dataset(
 
 
 def write_card(directory: Path) -> dict[str, ConfigFacts]:
-    """Render README.md and LICENSE.md of a data set directory from its Parquet files; return the facts of each config.
+    """Render README.md, LICENSE.md and croissant.json of a data set directory from its files; return their facts.
 
     Configurations keep the order that the card had; new ones come last. The first is the default of `load_dataset`.
     """
@@ -171,6 +172,7 @@ def write_card(directory: Path) -> dict[str, ConfigFacts]:
     names = sorted(config_names(directory), key=lambda name: (known.index(name) if name in known else len(known), name))
     facts = [read_config(directory, name) for name in names]
     write_text(directory / LICENCES_FILE, render_licences(facts))
+    write_text(directory / CROISSANT_FILE, render_croissant(facts))
     write_text(directory / CARD, render_dataset_card(facts))
     return {config.name: config for config in facts}
 

@@ -1,13 +1,15 @@
-"""The data set directory to the Hub, as it lies there: checked first, and nothing but what belongs to it."""
+"""The data set directory to the Hub: checked first, nothing but what belongs to it, resumable, never half there."""
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import HfApi
+from huggingface_hub import DatasetCard, HfApi
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -16,54 +18,147 @@ from huggingface_hub.errors import (
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
 )
+from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
-from hub_cards.facts import MAKING_FILE, PIPELINE_FILE, config_names, read_making, shard_files
-from hub_cards.licences import source_licence
+from dataset_builder.hub_upload import (
+    HubError,
+    HubUpload,
+    LocalFiles,
+    Progress,
+    RemoteState,
+    patiently,
+    remote_state,
+    without_secrets,
+)
+from dataset_builder.publish_checks import check_audio_licences, check_private_content
+from hub_cards.croissant import CROISSANT_FILE
+from hub_cards.facts import MAKING_FILE, PIPELINE_FILE, config_names, shard_files
 from hub_cards.lint import CARD, lint_dataset
 from hub_cards.render import LICENCES_FILE
 from lpmc_errors import LpmcError, UsageError
 
+GATES = ("auto", "manual")  # how the Hub grants access: to everybody who asks, or after a look
+
 _REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*")
-_TOKEN = re.compile(r"hf_\w+")
 _SIGN_IN = "sign in with `hf auth login`, or set HF_TOKEN to a token that may write there"
+_BESIDE_SHARDS = (MAKING_FILE, PIPELINE_FILE)  # sent with the shards of each configuration
 
 
-class HubError(LpmcError):
-    """The Hub refused, could not be reached, or holds something that a push would damage."""
+@dataclass(frozen=True)
+class PushPlan:
+    """What a push will do. `files` maps each file to its size in bytes; the tuples name files of the repository."""
+
+    repo_id: str
+    exists: bool
+    private: bool
+    gated: str  # "auto", "manual" or ""
+    files: dict[str, int]
+    new: tuple[str, ...]
+    changed: tuple[str, ...]
+    same: tuple[str, ...]
+    deleted: tuple[str, ...]
+
+    @property
+    def bytes_in_all(self) -> int:
+        return sum(self.files.values())
+
+    @property
+    def bytes_to_send(self) -> int:
+        return sum(self.files[name] for name in (*self.new, *self.changed))
 
 
-def push_dataset(directory: Path, repo_id: str, *, private: bool = False, token: str | None = None) -> str:
-    """Publish the data set directory as the Hub repository `repo_id` and return its address.
+@dataclass(frozen=True)
+class PushReport:
+    """What a push did. `revision` is the sha that readers may pin; `sent_*` count what this run handed over."""
 
-    The directory is linted first; a card whose counts do not fit, an absolute path or an access key stops the push.
-    Only the card, the licences and the files of the configurations are sent. Shards that a configuration no longer has
-    are deleted there. `token` defaults to the one that `hf auth login` or HF_TOKEN gave.
+    url: str
+    revision: str
+    private: bool
+    gated: str
+    files: int
+    bytes: int
+    sent_files: int
+    sent_bytes: int
+    commits: int
+    deleted: tuple[str, ...]
 
-    Raises `UsageError` (a name without namespace, no data set), `LpmcError` (lint) and `HubError`: no access, no
-    network, a public repository for audio that may not be redistributed or for a push that was to be private, or
-    configurations on the Hub that the directory lacks and its card would hide.
+
+def push_dataset(
+    directory: Path,
+    repo_id: str,
+    *,
+    private: bool = False,
+    gated: str | None = None,
+    token: str | None = None,
+    on_plan: Callable[[PushPlan], None] | None = None,
+    progress: Progress | None = None,
+) -> PushReport:
+    """Publish the data set directory as the Hub repository `repo_id`, or go on with a push that was interrupted.
+
+    First everything is checked that `plan_push` checks. Large files are then sent in commits of a branch of their own,
+    and one commit makes them, the card and the deletion of old shards visible. `gated` ("auto", "manual") sets how
+    access is granted, before anything is sent; None leaves it. `token` defaults to the one that `hf auth login` or
+    HF_TOKEN gave. `progress` gets bytes that are there, bytes in all and a word about the present step.
+
+    Raises `UsageError` (a name without namespace, no data set, unknown gate), `LpmcError` (lint),
+    `PrivateContentError` (audio without permission, paths, keys), `HubError` (no access, no network, a public
+    repository for a push that was to be private, configurations on the Hub that the directory lacks and its card would
+    hide) and `HubAwayError` (the same command goes on later).
     """
-    _check_repo_id(repo_id)
-    files = published_files(directory)
+    seen = [0, 0]  # bytes there and in all, for words that come between two steps
+
+    def tell(done: int, total: int, note: str) -> None:
+        seen[:] = done, total
+        if progress is not None:
+            progress(done, total, note)
+
+    def say(note: str) -> None:
+        tell(seen[0], seen[1], note)
+
+    files = _checked_files(directory, repo_id, private, gated)
     configs = config_names(directory)
-    _check_content(directory, configs, private)
     api = HfApi(token=token)
-    with _hub_faults_named(repo_id, token):
-        address = str(api.create_repo(repo_id, repo_type="dataset", private=private or None, exist_ok=True))
-        if private and not api.dataset_info(repo_id).private:
-            raise HubError(
-                repo_id, "exists and is public, but --private was asked for", "make it private there, or choose another"
-            )
-        _check_remote(api, repo_id, configs)
-        api.upload_folder(
-            repo_id=repo_id,
-            repo_type="dataset",
-            folder_path=directory,
-            allow_patterns=files,
-            delete_patterns=[f"{config}/*.parquet" for config in configs],
-            commit_message=f"Add {', '.join(configs)}",
+    with _hub_faults_named(repo_id, token), _quiet_client(say):
+        plan = _plan(api, repo_id, files, configs, private, gated)
+        if on_plan is not None:
+            on_plan(plan)
+        patiently(lambda: _prepare(api, plan, directory), say)
+        upload = HubUpload(
+            api,
+            repo_id,
+            files,
+            message=f"Publish {', '.join(configs)}",
+            obsolete=lambda name: _is_obsolete(name, configs),
+            guard=lambda state: _check_remote(repo_id, state, configs, private),
+            progress=tell,
         )
-    return address
+        done = upload.run()
+    return PushReport(
+        url=f"{api.endpoint}/datasets/{repo_id}",
+        revision=done.revision,
+        private=plan.private,
+        gated=plan.gated,
+        files=len(files.names),
+        bytes=plan.bytes_in_all,
+        sent_files=done.sent_files,
+        sent_bytes=done.sent_bytes,
+        commits=done.commits,
+        deleted=done.deleted,
+    )
+
+
+def plan_push(
+    directory: Path, repo_id: str, *, private: bool = False, gated: str | None = None, token: str | None = None
+) -> PushPlan:
+    """Check all that `push_dataset` checks, compare with what the Hub has, and change nothing.
+
+    The checks: the lint of the card; no path of this machine and no key in any text that would be sent; no column that
+    no layout has; for a public push no audio that its source or licence forbids. Raises as `push_dataset` does.
+    """
+    files = _checked_files(directory, repo_id, private, gated)
+    api = HfApi(token=token)
+    with _hub_faults_named(repo_id, token), _quiet_client(lambda note: None):
+        return _plan(api, repo_id, files, config_names(directory), private, gated)
 
 
 def published_files(directory: Path) -> list[str]:
@@ -74,11 +169,28 @@ def published_files(directory: Path) -> list[str]:
     configs = config_names(directory) if directory.is_dir() else []
     if not configs or not (directory / CARD).is_file():
         raise UsageError(directory, "is no data set directory", "make one with `lpmc build`")
-    paths = [directory / CARD, directory / LICENCES_FILE]
+    paths = [directory / name for name in (CARD, LICENCES_FILE, CROISSANT_FILE)]
     for config in configs:
-        paths += [directory / config / MAKING_FILE, directory / config / PIPELINE_FILE]
+        paths += [directory / config / name for name in _BESIDE_SHARDS]
         paths += [path for files in shard_files(directory / config).values() for path in files]
     return [path.relative_to(directory).as_posix() for path in paths if path.is_file()]
+
+
+def _checked_files(directory: Path, repo_id: str, private: bool, gated: str | None) -> LocalFiles:
+    _check_repo_id(repo_id)
+    if gated is not None and gated not in GATES:
+        raise UsageError(f"--gated {gated}", "is no way to grant access", f"write {' or '.join(GATES)}")
+    names = published_files(directory)
+    problems = lint_dataset(directory)
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise LpmcError(
+            directory / problems[0].path, f"{problems[0].message}{more}", "run `lpmc build` again, then push"
+        )
+    check_private_content(directory, names)
+    if not private:
+        check_audio_licences(directory, config_names(directory))
+    return LocalFiles(directory, names)
 
 
 def _check_repo_id(repo_id: str) -> None:
@@ -88,38 +200,65 @@ def _check_repo_id(repo_id: str) -> None:
             "has no namespace",
             f"write USER/{repo_id or 'NAME'} or ORGANISATION/{repo_id or 'NAME'}",
         )
-    if not _REPO_ID.fullmatch(repo_id) or len(repo_id) > 96 or ".." in repo_id or "--" in repo_id:
+    wrong = len(repo_id) > 96 or ".." in repo_id or "--" in repo_id or repo_id.endswith((".git", "-", "."))
+    if not _REPO_ID.fullmatch(repo_id) or wrong:
         raise UsageError(
             f"--repo {repo_id}", "is no name of a repository", "write USER/NAME with letters, digits, -, _ and ."
         )
 
 
-def _check_content(directory: Path, configs: list[str], private: bool) -> None:
-    problems = lint_dataset(directory)
-    if problems:
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise LpmcError(
-            directory / problems[0].path, f"{problems[0].message}{more}", "run `lpmc build` again, then push"
+def _plan(
+    api: HfApi, repo_id: str, files: LocalFiles, configs: list[str], private: bool, gated: str | None
+) -> PushPlan:
+    try:
+        state = patiently(lambda: remote_state(api, repo_id), lambda note: None)
+    except RepositoryNotFoundError:
+        api.whoami()  # raises for a wrong token, with which every repository looks as if it were not there
+        state = None
+    if state is not None:
+        _check_remote(repo_id, state, configs, private)
+    todo = files.difference(state.files if state else {}, lambda name: _is_obsolete(name, configs))
+    return PushPlan(
+        repo_id=repo_id,
+        exists=state is not None,
+        private=state.private if state else private,
+        gated=gated or (state.gated if state else ""),
+        files=dict(files.sizes),
+        new=todo.new,
+        changed=todo.changed,
+        same=todo.same,
+        deleted=todo.deleted,
+    )
+
+
+def _prepare(api: HfApi, plan: PushPlan, directory: Path) -> None:
+    """Let the Hub judge the card, make the repository where there is none, and set who may read it."""
+    try:
+        DatasetCard.load(directory / CARD).validate(repo_type="dataset")
+    except ValueError as error:
+        raise HubError(
+            directory / CARD, f"the Hub does not take it: {without_secrets(str(error))}", "correct it"
+        ) from error
+    if not plan.exists:
+        api.create_repo(plan.repo_id, repo_type="dataset", private=plan.private or None, exist_ok=True)
+    if plan.gated:
+        api.update_repo_settings(plan.repo_id, gated=plan.gated, repo_type="dataset")  # type: ignore[arg-type]
+
+
+def _is_obsolete(name: str, configs: list[str]) -> bool:
+    """Whether a file on the Hub that is not published any more was one that a push had sent."""
+    folder, _, file = name.partition("/")
+    return name in (LICENCES_FILE, CROISSANT_FILE) or (
+        folder in configs and (file in _BESIDE_SHARDS or file.endswith(".parquet"))
+    )
+
+
+def _check_remote(repo_id: str, state: RemoteState, configs: list[str], private: bool) -> None:
+    if private and not state.private:
+        raise HubError(
+            repo_id, "exists and is public, but --private was asked for", "make it private there, or choose another"
         )
-    if private:
-        return
-    for config in configs:
-        making = read_making(directory / config)
-        bound = [
-            source_licence(name).title for name in making.sources if not source_licence(name).audio_redistributable
-        ]
-        if making.audio_embedded is not None and bound:
-            raise HubError(
-                directory / config,
-                f"carries audio of {' and '.join(bound)}, which may not be redistributed",
-                "build it without --audio-root, or push with --private",
-            )
-
-
-def _check_remote(api: HfApi, repo_id: str, configs: list[str]) -> None:
-    there = {
-        name.split("/")[0] for name in api.list_repo_files(repo_id, repo_type="dataset") if name.endswith(MAKING_FILE)
-    }
+    there = {name.split("/")[0] for name in state.files if name.endswith(f"/{MAKING_FILE}")}
     missing = sorted(there - set(configs))
     if missing:
         raise HubError(
@@ -130,10 +269,41 @@ def _check_remote(api: HfApi, repo_id: str, configs: list[str]) -> None:
 
 
 @contextmanager
+def _quiet_client(say: Callable[[str], None]) -> Iterator[None]:
+    """Keep the client's own bars and warnings away: one bar is enough, and its warnings hold signed addresses.
+
+    That it waits, and how long, is passed on.
+    """
+
+    def heard(record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        if text.startswith(("Rate limited", "Retrying")):
+            say(f"the Hub keeps us waiting: {text}")
+        return False
+
+    bars = not are_progress_bars_disabled()
+    handlers = logging.getLogger("huggingface_hub").handlers
+    disable_progress_bars()
+    for handler in handlers:
+        handler.addFilter(heard)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            handler.removeFilter(heard)
+        if bars:
+            enable_progress_bars()
+
+
+@contextmanager
 def _hub_faults_named(repo_id: str, token: str | None) -> Iterator[None]:
     """Turn what the client raises into one line for the person at the keyboard, with no token in it."""
     try:
         yield
+    except LpmcError as error:
+        if token and token in str(error):
+            raise HubError(repo_id, str(error).replace(token, "hf_...")) from None
+        raise
     except OfflineModeIsEnabled as error:
         raise HubError(repo_id, "HF_HUB_OFFLINE is set", "unset it to publish") from error
     except LocalTokenNotFoundError as error:
@@ -148,17 +318,13 @@ def _hub_faults_named(repo_id: str, token: str | None) -> Iterator[None]:
             raise HubError(repo_id, "your token may not write there (403)", _SIGN_IN) from error
         if isinstance(error, RepositoryNotFoundError) or status == 404:
             raise HubError(repo_id, "not found on the Hub, or not visible with this token (404)", _SIGN_IN) from error
-        said = _scrubbed(error.server_message or str(error), token)
-        remedy = (
-            "wait a little and push again: what was sent already is kept" if status in (412, 429, 500, 502, 503) else ""
-        )
-        raise HubError(repo_id, f"the Hub answered {status}: {said}", remedy) from error
+        raise HubError(repo_id, f"the Hub answered {status}: {_said(error, token)}") from error
     except (HTTPError, ConnectionError) as error:
         raise HubError(
-            repo_id, f"the Hub cannot be reached ({_scrubbed(str(error), token)})", "check the network and HF_ENDPOINT"
+            repo_id, f"the Hub cannot be reached ({_said(error, token)})", "check the network and HF_ENDPOINT"
         ) from error
 
 
-def _scrubbed(text: str, token: str | None) -> str:
-    line = " ".join(text.split())
-    return _TOKEN.sub("hf_...", line.replace(token, "hf_...") if token else line)
+def _said(error: Exception, token: str | None) -> str:
+    text = (error.server_message if isinstance(error, HfHubHTTPError) else None) or str(error)
+    return without_secrets(text.replace(token, "hf_...") if token else text)

@@ -19,13 +19,19 @@ _OTHERS = (
     "grok2-community gemma unknown other"
 )
 HUB_LICENCES = frozenset(f"{_CREATIVE_COMMONS} {_OTHERS}".split())
-"""The identifiers that `license:` may have (https://huggingface.co/docs/hub/repositories-licenses)."""
+"""The identifiers that `license:` may have (https://huggingface.co/docs/hub/repositories-licenses, read in 2026)."""
+
+# Ports of a licence to one country, as tracks name them; the Hub tells versions apart, not countries.
+_PORTED = (
+    r"(?:united-states|us|england-and-wales|england-wales|uk|germany|de|france|fr|spain|es|italy|it|netherlands|nl)"
+)
 
 
 def hub_licence(text: str) -> str | None:
     """The Hub's identifier of a licence that a corpus names in its own way, None when there is none.
 
     Understands `CC BY-NC-SA 4.0`, `Attribution-NonCommercial 3.0 International`, CC0 and creativecommons.org addresses.
+    The Public Domain Mark has none: it is no licence but somebody's statement that nobody owns the work.
     """
     name = re.sub(r"\([^)]*\)", " ", text).strip().lower()  # `CC BY-SA 4.0 (text)`
     if name in HUB_LICENCES:
@@ -37,11 +43,13 @@ def hub_licence(text: str) -> str | None:
     words = (
         name.replace("attribution", "by").replace("noncommercial", "nc").replace("non-commercial", "nc")
     )  # the long names of FMA's tracks.csv
-    words = words.replace("sharealike", "sa").replace("share alike", "sa").replace("noderivatives", "nd")
+    words = re.sub(r"share[ -]?alike", "sa", words)
+    words = re.sub(r"no[ -]?deriv(ative)?s?( works)?", "nd", words)
     words = re.sub(r"\b(creative commons|international|unported|license|licence|universal)\b", " ", words)
     words = re.sub(r"[^a-z0-9.]+", "-", words).strip("-")
     if re.fullmatch(r"(cc-?)?(0|zero)(-1.0)?", words) or words in {"cc0", "cc0-1.0"}:
         return "cc0-1.0"
+    words = re.sub(rf"(?<=\d)-{_PORTED}$", "", words)
     words = words if words.startswith("cc") else f"cc-{words}"
     return words if words in HUB_LICENCES else None
 
@@ -55,6 +63,8 @@ class SourceLicence:
     annotations: str
     annotations_id: str | None  # the Hub's identifier, None when there is no single one
     audio_redistributable: bool  # whether a public data set may carry the audio at all
+    gate: str = ""  # why readers should agree to terms before they download; empty when there is no reason
+    evaluation_only: bool = False  # whether its authors ask that nothing be trained on it
 
 
 # From the corpora's own pages; a field says `unknown` where they say nothing.
@@ -62,20 +72,53 @@ SOURCES = {
     "fma": SourceLicence("FMA", "Creative Commons, per track", "CC BY 4.0", "cc-by-4.0", True),
     "slakh": SourceLicence("Slakh2100", "CC BY 4.0", "CC BY 4.0", "cc-by-4.0", True),
     "mtg_jamendo": SourceLicence(
-        "MTG-Jamendo", "Creative Commons, per track", "CC BY-NC-SA 4.0", "cc-by-nc-sa-4.0", True
+        "MTG-Jamendo",
+        "Creative Commons, per track",
+        "CC BY-NC-SA 4.0",
+        "cc-by-nc-sa-4.0",
+        True,
+        gate="its tags are CC BY-NC-SA 4.0: no commercial use, and what is made from them is shared alike",
     ),
     "song_describer": SourceLicence(
-        "Song Describer (evaluation only)", "Creative Commons, per track", "CC BY-SA 4.0", "cc-by-sa-4.0", True
+        "Song Describer (evaluation only)",
+        "Creative Commons, per track",
+        "CC BY-SA 4.0",
+        "cc-by-sa-4.0",
+        True,
+        gate="its authors ask that it be used for evaluation only, never for training",
+        evaluation_only=True,
     ),
     "magnatagatune": SourceLicence(
-        "MagnaTagATune", "CC BY-NC-SA 3.0", "CC BY-NC-SA 3.0 (research only)", "cc-by-nc-sa-3.0", True
+        "MagnaTagATune",
+        "CC BY-NC-SA 3.0",
+        "CC BY-NC-SA 3.0 (research only)",
+        "cc-by-nc-sa-3.0",
+        True,
+        gate="audio and tags are CC BY-NC-SA 3.0 and given out for research only",
     ),
-    "musiccaps": SourceLicence("MusicCaps", "YouTube, may not be redistributed", "CC BY-SA 4.0", "cc-by-sa-4.0", False),
+    "musiccaps": SourceLicence(
+        "MusicCaps",
+        "YouTube, may not be redistributed",
+        "CC BY-SA 4.0",
+        "cc-by-sa-4.0",
+        False,
+        gate="its audio lies on YouTube, is not part of this data set and may not be passed on",
+    ),
     "msd_ecals": SourceLicence(
-        "Million Song Dataset, ECALS tags", "7digital previews, may not be redistributed", "unknown", None, False
+        "Million Song Dataset, ECALS tags",
+        "7digital previews, may not be redistributed",
+        "unknown",
+        None,
+        False,
+        gate="the licence of its tags is not stated, and the audio previews may not be passed on",
     ),
     "jamendo_max_caps": SourceLicence(
-        "JamendoMaxCaps", "Creative Commons, per track", "machine captions, CC BY-SA 3.0", "cc-by-sa-3.0", True
+        "JamendoMaxCaps",
+        "Creative Commons, per track",
+        "machine captions, CC BY-SA 3.0",
+        "cc-by-sa-3.0",
+        True,
+        gate="its stated licence has changed from non-commercial to CC BY-SA 3.0, so that what holds is unclear",
     ),
     "rendered": SourceLicence("Rendered scores", "rendered for this data set", "exact, from the score", None, True),
 }

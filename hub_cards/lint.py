@@ -1,66 +1,47 @@
-"""Checks of a card and of what lies beside it, without a network: front matter, counts, links, paths and keys.
+"""Checks of a data set's card and what lies beside it, without a network: front matter, counts, numbers, paths, keys.
 
 The Hub's own validation answers online only, takes unknown licences, and does not compare the counts with the files.
 """
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path, PureWindowsPath
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import yaml
 
-from hub_cards.facts import MAKING_FILE, shard_files, split_facts
-from hub_cards.licences import HUB_LICENCES
-from hub_cards.render import SIZE_CATEGORIES, size_category
+from hub_cards.croissant import CROISSANT_FILE, lint_croissant
+from hub_cards.facts import MAKING_FILE, ConfigFacts, config_names, read_config, shard_files, split_facts
+from hub_cards.lint_common import (
+    CARD,
+    Problem,
+    as_list,
+    find_absolute_paths,
+    find_secrets,
+    lint_common,
+    lint_rendered,
+    lint_text_files,
+    lint_texts,
+    misread,
+    read_front_matter,
+)
+from hub_cards.numbers import gather
+from hub_cards.render import LICENCES_FILE, SIZE_CATEGORIES, gates, render_dataset_card, render_licences, size_category
 
-CARD = "README.md"
+__all__ = ["CARD", "Problem", "find_absolute_paths", "find_secrets", "lint_dataset"]
 
 # Tasks for audio and text that data sets may name (@huggingface/tasks 0.21.54; the Hub hides audio-text-to-text there).
 DATASET_TASKS = frozenset(
     {"text-to-audio", "text-to-speech", "audio-to-audio", "audio-classification", "automatic-speech-recognition"}
     | {"voice-activity-detection", "feature-extraction", "text-generation", "summarization", "any-to-any"}
 )
-
-_FRONT_MATTER = re.compile(r"\A---\r?\n(.*?)\r?\n---\r?\n", re.DOTALL)
-_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
-_HEADING = re.compile(r"^#{1,6}\s+(.*)$", re.MULTILINE)
-_LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z]+)?")
-# An absolute path in running text: not part of an address (`https://...`) nor a link within the Hub (`/datasets/...`).
-_ABSOLUTE = re.compile(
-    r"(?<![\w/.:*\])}>%-])(?:/(?!(?:datasets|spaces|models|docs|papers)/)(?:[\w.@-]+/)+[\w.@-]+|[A-Za-z]:[\\/](?![/\\])[\w.-]+)"
-    r"|file://\S+"
-)
-_SECRETS = re.compile(
-    r"\b(?:hf_[A-Za-z0-9]{20,}|(?:sk|pk|rk)-[A-Za-z0-9_-]{16,}|api_org_[A-Za-z0-9]{20,}|AKIA[A-Z0-9]{16})"
-)
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something to correct: the file (relative to the directory) and what is wrong with it."""
-
-    path: str
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.message}"
-
-
-def find_absolute_paths(text: str) -> list[str]:
-    """Absolute paths in a text, as they give away a machine's folders and work nowhere else."""
-    return [found.rstrip(".") for found in _ABSOLUTE.findall(text)]
-
-
-def find_secrets(text: str) -> list[str]:
-    """The beginnings (never the whole) of what looks like an access key in a text."""
-    return [f"{found[:5]}..." for found in _SECRETS.findall(text)]
+_ABSOLUTE_PATH = r"^(/|[A-Za-z]:[\\/]|\\\\)"  # of this system, of Windows, of a Windows share
+_GATE_FIELDS = frozenset({"text", "checkbox", "date_picker", "country", "select"})
+_GATE_TEXTS = ("extra_gated_heading", "extra_gated_prompt", "extra_gated_description", "extra_gated_button_content")
 
 
 def lint_dataset(directory: Path) -> list[Problem]:
@@ -68,128 +49,84 @@ def lint_dataset(directory: Path) -> list[Problem]:
 
     Checks the front matter's types and licence, that each split's rows and bytes are those of the Parquet footers, that
     every Parquet file belongs to one split, that there is one default configuration, that features fit the files, that
-    relative links lead somewhere, and that no absolute path and no key is published.
+    counts add up, that every number of the card is what the files give, that relative links lead somewhere, that
+    croissant.json (where there is one) describes the files, and that no absolute path and no key is published.
     """
     card = directory / CARD
     if not card.is_file():
         return [Problem(CARD, "is missing")]
-    problems = list(_lint_text_files(directory))
-    front, faults = _front_matter(card)
+    problems = list(lint_text_files(directory))
+    front, faults = read_front_matter(card)
     problems += faults
-    if front is not None:
-        problems += _lint_common(directory, front)
-        problems += _lint_dataset_tags(front)
-        problems += _lint_configs(directory, front)
-    return problems
-
-
-def lint_model(directory: Path) -> list[Problem]:
-    """Every problem of a model directory's card: front matter, licence, model index, links, absolute paths, keys."""
-    from huggingface_hub import ModelCard
-
-    card = directory / CARD
-    if not card.is_file():
-        return [Problem(CARD, "is missing")]
-    problems = list(_lint_text_files(directory))
-    front, faults = _front_matter(card)
-    problems += faults
-    if front is not None:
-        problems += _lint_common(directory, front)
-        for name in ("library_name", "pipeline_tag"):
-            if not isinstance(front.get(name), str):
-                problems.append(Problem(CARD, f"{name} is missing"))
-        try:
-            ModelCard.load(card)
-        except (ValueError, KeyError, TypeError) as error:
-            problems.append(Problem(CARD, f"model-index cannot be read: {error}"))
-    return problems
-
-
-def _front_matter(card: Path) -> tuple[dict[str, Any] | None, list[Problem]]:
-    match = _FRONT_MATTER.match(card.read_text(encoding="utf-8"))
-    if match is None:
-        return None, [Problem(CARD, "has no front matter between two lines of ---")]
+    if front is None:
+        return problems
+    problems += lint_common(directory, front)
+    problems += _lint_front_matter(front)
+    problems += _lint_configs(directory, front)
     try:
-        front = yaml.safe_load(match.group(1))
-    except yaml.YAMLError as error:
-        return None, [Problem(CARD, f"front matter is no YAML: {' '.join(str(error).split())}")]
-    if not isinstance(front, dict):
-        return None, [Problem(CARD, "front matter holds no names")]
-    return front, []
+        facts = _facts(directory, front)
+    except (pa.ArrowInvalid, OSError, ValueError, KeyError, TypeError, StopIteration) as error:
+        if not any("cannot be read" in problem.message for problem in problems):
+            problems.append(Problem(CARD, f"cannot be compared with the files: {' '.join(str(error).split())}"))
+        return problems
+    if facts:
+        problems += _lint_numbers(directory, front, facts)
+        problems += _lint_gating(front, facts)
+        problems += (problem for config in facts for problem in _lint_making(config))
+        if (directory / CROISSANT_FILE).is_file():
+            problems += (Problem(CROISSANT_FILE, message) for message in lint_croissant(directory, facts))
+    return problems
 
 
-def _as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [] if value is None else [value]
-
-
-def _lint_common(directory: Path, front: Mapping[str, Any]) -> Iterator[Problem]:
-    licences = _as_list(front.get("license"))
-    if not licences:
-        yield Problem(CARD, "license is missing")
-    for name in licences:
-        if name not in HUB_LICENCES:
-            yield Problem(CARD, f"license {name!r} is not one of the Hub's identifiers")
-    if "other" in licences:
-        for name in ("license_name", "license_link"):
-            if not front.get(name):
-                yield Problem(CARD, f"license `other` needs {name}")
-        link = str(front.get("license_link") or "")
-        if link and not link.startswith("https://") and not (directory / link).is_file():
-            yield Problem(CARD, f"license_link {link!r} is neither an https address nor a file")
-    for name in _as_list(front.get("language")) or [""]:
-        if not isinstance(name, str) or not _LANGUAGE.fullmatch(name):
-            yield Problem(CARD, f"language {name!r} is no ISO code")
-    tags = front.get("tags")
-    if tags is not None and not (isinstance(tags, list) and all(isinstance(tag, str) for tag in tags)):
-        yield Problem(CARD, "tags must be a list of strings (quote what YAML reads as a number or a truth value)")
-    yield from _lint_links(directory)
-
-
-def _lint_links(directory: Path) -> Iterator[Problem]:
-    text = (directory / CARD).read_text(encoding="utf-8")
-    anchors = {_anchor(heading) for heading in _HEADING.findall(text)}
-    for target in _LINK.findall(text):
-        file, _, anchor = target.partition("#")
-        if re.match(r"[a-z]+:", target):
-            continue
-        if not file and anchor not in anchors:
-            yield Problem(CARD, f"link to #{anchor}, but no heading is called so")
-        if file and not (directory / file).exists():
-            yield Problem(CARD, f"link to {file}, which does not exist")
-
-
-def _anchor(heading: str) -> str:
-    return re.sub(r"\s+", "-", re.sub(r"[^\w\s-]", "", heading.strip().lower()))
-
-
-def _lint_dataset_tags(front: Mapping[str, Any]) -> Iterator[Problem]:
-    if not isinstance(front.get("pretty_name"), str):
+def _lint_front_matter(front: Mapping[str, Any]) -> Iterator[Problem]:
+    if front.get("pretty_name") is None:
         yield Problem(CARD, "pretty_name is missing")
-    for task in _as_list(front.get("task_categories")) or [""]:
-        if task not in DATASET_TASKS:
+    if front.get("language") is None:
+        yield Problem(CARD, "language is missing")
+    for task in as_list(front.get("task_categories")) or [""]:
+        if not isinstance(task, str) or task not in DATASET_TASKS:
             yield Problem(CARD, f"task_categories {task!r} is no task that the Hub shows for data sets")
     known = {name for _, name in SIZE_CATEGORIES} | {size_category(10**8)}
-    for size in _as_list(front.get("size_categories")) or [""]:
-        if size not in known:
+    for size in as_list(front.get("size_categories")) or [""]:
+        if not isinstance(size, str) or size not in known:
             yield Problem(CARD, f"size_categories {size!r} is unknown")
+    yield from lint_texts(front, _GATE_TEXTS)
+    fields = front.get("extra_gated_fields")
+    if fields is not None and not isinstance(fields, dict):
+        yield Problem(CARD, "extra_gated_fields must be names with their types")
+        return
+    for name, kind in (fields or {}).items():
+        of = kind.get("type") if isinstance(kind, dict) else kind
+        if not isinstance(name, str):
+            yield Problem(CARD, f"extra_gated_fields: {name!r} must be text{misread(name)}")
+        if not isinstance(of, str) or of not in _GATE_FIELDS:
+            yield Problem(
+                CARD, f"extra_gated_fields: {name!r} has the type {of!r}, not {', '.join(sorted(_GATE_FIELDS))}"
+            )
+        if of == "select" and not (isinstance(kind, dict) and isinstance(kind.get("options"), list)):
+            yield Problem(CARD, f"extra_gated_fields: {name!r} is a select without a list of options")
 
 
 def _lint_configs(directory: Path, front: Mapping[str, Any]) -> Iterator[Problem]:
-    configs = [config for config in _as_list(front.get("configs")) if isinstance(config, dict)]
+    configs = [config for config in as_list(front.get("configs")) if isinstance(config, dict)]
     if not configs:
         yield Problem(CARD, "configs is missing: load_dataset would guess")
         return
     defaults = [config.get("config_name") for config in configs if config.get("default")]
     if len(defaults) != 1:
         yield Problem(CARD, f"{len(defaults)} configurations have `default: true`, expected one")
-    infos = {info.get("config_name"): info for info in _as_list(front.get("dataset_info")) if isinstance(info, dict)}
+    infos = {info.get("config_name"): info for info in as_list(front.get("dataset_info")) if isinstance(info, dict)}
     features = _features(front)
     listed: set[Path] = set()
     for config in configs:
         name = config.get("config_name")
-        files = {str(entry.get("split")): entry.get("path") for entry in _as_list(config.get("data_files"))}
+        yield from lint_texts(config, ("config_name",))
+        entries = [entry for entry in as_list(config.get("data_files")) if isinstance(entry, dict)]
+        for entry in entries:
+            yield from lint_texts(entry, ("split",))
+        files = {str(entry.get("split")): entry.get("path") for entry in entries}
         for split, pattern in files.items():
-            matched = [path for glob in _as_list(pattern) for path in directory.glob(str(glob))]
+            matched = [path for glob in as_list(pattern) for path in directory.glob(str(glob))]
             listed.update(matched)
             if not matched:
                 yield Problem(CARD, f"configuration {name!r}: no file matches {pattern!r} of the split {split!r}")
@@ -203,17 +140,20 @@ def _lint_configs(directory: Path, front: Mapping[str, Any]) -> Iterator[Problem
 
 
 def _features(front: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The columns of each configuration as `datasets` reads them from the front matter."""
+    """The columns of each configuration as `datasets` reads them from the front matter; none when it cannot."""
     import datasets
 
-    infos = datasets.info.DatasetInfosDict.from_dataset_card_data(dict(front))
+    try:
+        infos = datasets.info.DatasetInfosDict.from_dataset_card_data(dict(front))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}
     return {name: list(info.features) for name, info in infos.items() if info.features}
 
 
 def _lint_info(
     directory: Path, name: str, splits: set[str], info: Mapping[str, Any], features: list[str] | None
 ) -> Iterator[Problem]:
-    stated = {str(split.get("name")): split for split in _as_list(info.get("splits"))}
+    stated = {str(split.get("name")): split for split in as_list(info.get("splits"))}
     if set(stated) != splits:
         yield Problem(CARD, f"{name}: dataset_info has the splits {sorted(stated)}, configs has {sorted(splits)}")
     for split, files in shard_files(directory / name).items():
@@ -242,39 +182,55 @@ def _lint_paths(path: Path, where: str, schema: pa.Schema) -> Iterator[Problem]:
     columns = [name for name in ("path", "audio.path") if name.split(".")[0] in schema.names]
     if not columns:
         return
-    for row in (row for batch in pq.ParquetFile(path).iter_batches(columns=columns) for row in batch.to_pylist()):
-        for value in (row.get("path"), (row.get("audio") or {}).get("path")):
-            if value and (value.startswith("/") or PureWindowsPath(value).is_absolute()):
-                yield Problem(where, f"holds the absolute path {value!r}")
+    for batch in pq.ParquetFile(path).iter_batches(columns=columns):
+        for name in batch.schema.names:
+            paths = batch.column(name)
+            paths = paths if name == "path" else paths.field("path")
+            absolute = paths.filter(pc.match_substring_regex(paths, _ABSOLUTE_PATH))
+            if len(absolute):
+                yield Problem(where, f"holds the absolute path {absolute[0].as_py()!r}")
                 return
 
 
-def _lint_text_files(directory: Path) -> Iterator[Problem]:
-    for path in [
-        *sorted(directory.glob("*.md")),
-        *sorted(directory.glob("*.json")),
-        *directory.glob(f"*/{MAKING_FILE}"),
-    ]:
-        where = str(path.relative_to(directory))
-        text = path.read_text(encoding="utf-8", errors="replace")
-        if path.suffix == ".json":
-            try:
-                text = "\n".join(_strings(json.loads(text)))
-            except ValueError:
-                yield Problem(where, "is no JSON")
-        for found in find_absolute_paths(text):
-            yield Problem(where, f"holds the absolute path {found!r}")
-        for found in find_secrets(text):
-            yield Problem(where, f"holds what looks like an access key ({found})")
+def _facts(directory: Path, front: Mapping[str, Any]) -> list[ConfigFacts]:
+    """The facts of the configurations in the order of the card."""
+    order = [config.get("config_name") for config in as_list(front.get("configs")) if isinstance(config, dict)]
+    names = config_names(directory)
+    known = [name for name in order if name in names]
+    return [read_config(directory, name) for name in [*known, *(name for name in names if name not in known)]]
 
 
-def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for name, part in value.items():
-            yield str(name)
-            yield from _strings(part)
-    elif isinstance(value, list):
-        for part in value:
-            yield from _strings(part)
+def _lint_numbers(directory: Path, front: Mapping[str, Any], facts: list[ConfigFacts]) -> Iterator[Problem]:
+    results = gather(
+        {"splits": {split.name: asdict(split) for split in config.splits}} | {"making": config.making.as_json()}
+        for config in facts
+    )
+    rendered = render_dataset_card(facts, pretty_name=str(front.get("pretty_name")))
+    yield from lint_rendered(CARD, (directory / CARD).read_text(encoding="utf-8"), rendered, results)
+    licences = directory / LICENCES_FILE
+    if licences.is_file():
+        yield from lint_rendered(LICENCES_FILE, licences.read_text(encoding="utf-8"), render_licences(facts), results)
+
+
+def _lint_gating(front: Mapping[str, Any], facts: list[ConfigFacts]) -> Iterator[Problem]:
+    asking = [licence.title for licence, _ in gates(facts)]
+    if asking and not (front.get("extra_gated_prompt") and front.get("extra_gated_fields")):
+        yield Problem(CARD, f"extra_gated_prompt or extra_gated_fields is missing: {', '.join(asking)} ask for terms")
+
+
+def _lint_making(config: ConfigFacts) -> Iterator[Problem]:
+    """Whether the counts of build.json add up to the rows of the files."""
+    making, rows = config.making, config.num_examples
+    where = f"{config.name}/{MAKING_FILE}"
+    most = rows + sum(making.left_out.values())  # tracks that were left out may have been counted before
+    for name, counts in (("sources", making.sources), ("licences", making.licences)):
+        if counts and not rows <= sum(counts.values()) <= most:
+            yield Problem(where, f"{name} add up to {sum(counts.values())}, the Parquet footers say {rows} rows")
+    for instruction, outcomes in making.outcomes.items():
+        total = sum(outcomes.values())
+        if total > rows:
+            yield Problem(where, f"outcomes of {instruction} add up to {total}, the Parquet footers say {rows} rows")
+        if making.template_captions.get(instruction, 0) > total:
+            yield Problem(where, f"more templates than outcomes of {instruction}: {making.template_captions}")
+    if making.audio_embedded is not None and making.audio_embedded > rows:
+        yield Problem(where, f"audio_embedded is {making.audio_embedded}, there are {rows} rows")

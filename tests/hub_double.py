@@ -1,7 +1,8 @@
 """A Hugging Face Hub on 127.0.0.1 for tests, in memory: what huggingface_hub, datasets and transformers ask of one.
 
-Serves create, preupload, LFS upload, commit (with pull requests), list, tree, paths-info, resolve with Range, branches,
-tags, settings, private repositories and Spaces. It has no Xet, no gating, no quotas and no rate limits.
+Serves create, preupload, LFS upload, commit, list, tree, paths-info, resolve (what LFS keeps by a redirection, with
+Range), branches, tags, pull requests, settings, private and gated repositories and Spaces. Faults and rate limits are
+made on purpose. It has no Xet, no quotas, no plain discussions, and knows only a few rules of a card.
 
 In a test, run the client in a subprocess, because the clients read their environment when they are imported:
 
@@ -20,31 +21,40 @@ import threading
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 
-from hub_routes import HubHandler
-from hub_state import TOKEN, HubState, Repository
+from hub_http import HubRequest
+from hub_routes import ROUTES
+from hub_state import TOKEN, Fault, HubState, Limit, Repository
 
 
 class HubDouble:
-    """The server as a context manager. `url` is its address; user `tester`, organisation `org`, token `hf_test`."""
+    """The server as a context manager. `url` is its address; user `tester` (token `hf_test`) owns organisation `org`.
+
+    User `guest` (token `hf_guest`) owns nothing.
+    """
 
     def __init__(self, port: int = 0) -> None:
         self.state = HubState()
-        handler = type("BoundHandler", (HubHandler,), {"state": self.state})
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        handler = type("BoundRequest", (HubRequest,), {"state": self.state, "routes": ROUTES})
+        # Content lies on a host of its own, as on the Hub: clients must not carry their token there.
+        self._servers = [ThreadingHTTPServer(("127.0.0.1", number), handler) for number in (port, 0)]
+        for server in self._servers:
+            server.daemon_threads = True
+        self.url, self.state.storage_url = (f"http://127.0.0.1:{server.server_port}" for server in self._servers)
 
     def __enter__(self) -> HubDouble:
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        for server in self._servers:
+            threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         return self
 
     def __exit__(self, *unused: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        for server in self._servers:
+            server.shutdown()
+            server.server_close()
 
     def serve_forever(self) -> None:
-        """Serve in this thread until interrupted."""
-        self._server.serve_forever()
+        """Serve until interrupted."""
+        with self:
+            threading.Event().wait()
 
     def environment(self, home: Path, token: str | None = TOKEN) -> dict[str, str]:
         """The environment of a client process: this Hub, its own cache under `home`, and `token` (None: signed out)."""
@@ -62,6 +72,30 @@ class HubDouble:
         repository = self.repository(kind, repo_id)
         commit = repository.commits[repository.resolve(revision) or revision]
         return {path: self.state.blobs[stored.sha256] for path, stored in commit.files.items()}
+
+    def fail(
+        self,
+        pattern: str,
+        *numbers: int,
+        status: int = 0,
+        headers: dict[str, str] | None = None,
+        delay: float = 0.0,
+        cut_after: int | None = None,
+        lose_answer: bool = False,
+    ) -> Fault:
+        """Let requests fail whose `METHOD /path` matches: those with these numbers (from 1), or all.
+
+        `status` is answered instead; `cut_after` drops the connection after so many bytes of the request's body;
+        `lose_answer` carries the request out and drops the connection; `delay` waits (seconds). The fault counts the
+        requests it `met`.
+        """
+        fault = Fault(pattern, numbers or None, status, headers or {}, delay, cut_after, lose_answer)
+        self.state.faults.append(fault)
+        return fault
+
+    def limit(self, pattern: str, quota: int, window: float) -> None:
+        """Answer 429 with the Hub's RateLimit headers to more than `quota` matching requests in `window` seconds."""
+        self.state.limits.append(Limit(pattern, quota, window))
 
 
 if __name__ == "__main__":

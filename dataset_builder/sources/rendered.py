@@ -230,5 +230,7 @@ def _standing_corpus(root: Path, parameters: dict[str, Any]) -> list[TaggedTrack
 
 
 def _track(row: dict[str, Any]) -> TaggedTrack:
-    lists = {name: tuple(row[name]) for name in ("tags", "reference_captions", "dropped_tags") if name in row}
+    lists: dict[str, Any] = {
+        name: tuple(row[name]) for name in ("tags", "reference_captions", "dropped_tags") if name in row
+    }
     return TaggedTrack(**(row | lists))

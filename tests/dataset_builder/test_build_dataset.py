@@ -208,7 +208,7 @@ def test_the_same_inputs_give_the_same_bytes(corpus, tmp_path):
         }
 
     first = digests(tmp_path / "one")
-    assert len(first) == 7
+    assert len(first) == 8
     assert digests(tmp_path / "two") == first
     assert digests(tmp_path / "one") == first, "built over itself"
 
@@ -401,7 +401,7 @@ def test_a_killed_build_leaves_the_last_good_one_and_the_next_run_repeats_it(cor
     assert lint_dataset(output) == []
     build_dataset(corpus.captions, corpus.tracks, config="fma", output=output)
     assert rows_of(output, "fma", "train")[0]["caption_writing"] == "Changed."
-    assert sorted(path.name for path in output.iterdir()) == ["LICENSE.md", "README.md", "fma"]
+    assert sorted(path.name for path in output.iterdir()) == ["LICENSE.md", "README.md", "croissant.json", "fma"]
 
 
 FULL_DISK = """

@@ -2,68 +2,41 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import small_corpus
+from hub_clients import Pusher
 from hub_double import HubDouble
 
+from dataset_builder import build
 from dataset_builder.build import build_dataset
 from dataset_builder.publish import published_files, push_dataset
 from lpmc_errors import LpmcError, UsageError
 
-# Each step of the list is a push; the answers come back as JSON. One process, as its imports take the time.
-PUSH = """
-import json, os, sys
-from pathlib import Path
-from dataset_builder.publish import push_dataset
-from lpmc_errors import LpmcError
-answers = []
-for step in json.loads(sys.argv[1]):
-    try:
-        answers.append(push_dataset(Path(step.pop("directory")), step.pop("repo_id"), **step))
-    except LpmcError as error:
-        answers.append(f"{type(error).__name__}: {error}")
-print(json.dumps(answers))
-"""
-
-LOAD = """
-import io, json, sys
-import soundfile
-from datasets import Audio, load_dataset
-name = "org/lp-musiccaps"
-plain = load_dataset(name)
-stream = load_dataset(name, "with-audio", split="valid", streaming=True).cast_column("audio", Audio(decode=False))
-print(json.dumps({
-    "rows": {split: len(rows) for split, rows in plain.items()},
-    "caption": plain["train"][0]["caption_writing"],
-    "streamed": [len(soundfile.read(io.BytesIO(row["audio"]["bytes"]))[0]) for row in stream],
-}))
-"""
+REPO = "org/lp-musiccaps"
 
 
-def run_client(environment: dict[str, str], code: str, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], env=environment, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "hf_test" not in done.stdout + done.stderr, "a token was printed"
-    return done.stdout.strip().splitlines()[-1]
-
-
-def push(environment: dict[str, str], *steps: dict) -> list[str]:
-    steps = tuple({**step, "directory": str(step["directory"])} for step in steps)
-    return json.loads(run_client(environment, PUSH, json.dumps(steps)))
+@pytest.fixture(scope="module")
+def double() -> Iterator[HubDouble]:
+    with HubDouble() as hub:
+        yield hub
 
 
 @pytest.fixture
-def hub() -> Iterator[HubDouble]:
-    with HubDouble() as double:
-        yield double
+def hub(double: HubDouble) -> HubDouble:
+    double.state.forget()
+    return double
+
+
+@pytest.fixture(scope="module")
+def pusher(double: HubDouble, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pusher]:
+    process = Pusher(double.environment(tmp_path_factory.mktemp("home")))
+    yield process
+    process.close()
 
 
 @pytest.fixture(scope="module")
@@ -79,97 +52,118 @@ def dataset(corpus: small_corpus.Corpus, tmp_path: Path) -> Path:
     return output
 
 
-def test_a_pushed_data_set_loads_by_name_and_streams(hub, dataset, tmp_path):
+def test_what_belongs_to_the_data_set_is_sent_and_nothing_else(hub, pusher, dataset):
     (dataset / "notes.txt").write_text("not for the public")
     (dataset / "text/.train.tmp").write_text("half a file")
     (dataset / "text/train-00001-of-00002.parquet.bak").write_text("an old one")
 
-    answers = push(hub.environment(tmp_path / "home"), {"directory": dataset, "repo_id": "org/lp-musiccaps"})
+    done = pusher.push(dataset, REPO)
 
-    assert answers == [f"{hub.url}/datasets/org/lp-musiccaps"]
+    assert done["url"] == f"{hub.url}/datasets/{REPO}"
+    assert done["revision"] == hub.repository("dataset", REPO).branches["main"]
     splits = [f"{split}-00000-of-00001.parquet" for split in ("test", "train", "valid")]
-    files = hub.files("dataset", "org/lp-musiccaps")
-    assert sorted(files) == [
+    files = hub.files("dataset", REPO)
+    assert sorted(files.keys() - {"croissant.json"}) == [
         *(".gitattributes", "LICENSE.md", "README.md"),
         *(f"{config}/{name}" for config in ("text", "with-audio") for name in ["build.json", "pipeline.json", *splits]),
     ]
     assert files["text/train-00000-of-00001.parquet"] == (dataset / "text/train-00000-of-00001.parquet").read_bytes()
-    found = json.loads(run_client(hub.environment(tmp_path / "another home", token=None), LOAD))
-    assert found["rows"] == {"train": 4, "valid": 2, "test": 2}
-    assert found["caption"] == "A writing of rock, piano, mood 0."
-    assert found["streamed"] == [1600, 1600]
 
 
-def test_a_private_data_set_is_not_there_without_a_token(hub, dataset, tmp_path):
-    push(hub.environment(tmp_path / "home"), {"directory": dataset, "repo_id": "org/lp-musiccaps", "private": True})
-    assert hub.repository("dataset", "org/lp-musiccaps").private
-
-    with pytest.raises(AssertionError, match="doesn't exist on the Hub or cannot be accessed"):
-        run_client(hub.environment(tmp_path / "another home", token=None), LOAD)
-
-
-def test_a_second_push_takes_old_shards_away_and_never_hides_a_configuration(hub, corpus, dataset, tmp_path):
-    state = hub.state
+def test_a_second_push_takes_old_shards_away_and_never_hides_a_configuration(hub, pusher, corpus, dataset, tmp_path):
     other = tmp_path / "other"
     build_dataset(corpus.captions, corpus.tracks, config="another", output=other)
+    pusher.push(dataset, REPO)
+    repository = hub.repository("dataset", REPO)
+    files = dict(repository.commits[repository.branches["main"]].files)
+    for name in ("text/train-00001-of-00002.parquet", "notes.md", "drafts/a.parquet"):
+        files[name] = hub.state.store(b"as somebody left it", lfs=True)
+    repository.commit("main", files, "as a longer table and a colleague would have left it")
 
-    def leave_an_old_shard() -> None:
-        repository = hub.repository("dataset", "org/lp-musiccaps")
-        files = dict(repository.commits[repository.branches["main"]].files)
-        files["text/train-00001-of-00002.parquet"] = state.store(b"an old shard", lfs=True)
-        repository.commit("main", files, "as a longer table would have left it")
+    done = pusher.push(dataset, REPO)
+    refused = pusher.push(other, REPO)
+    not_private = pusher.push(other, REPO, private=True)
 
-    environment = hub.environment(tmp_path / "home")
-    push(environment, {"directory": dataset, "repo_id": "org/lp-musiccaps"})
-    leave_an_old_shard()
-    answers = push(
-        environment,
-        {"directory": dataset, "repo_id": "org/lp-musiccaps"},
-        {"directory": other, "repo_id": "org/lp-musiccaps"},
-        {"directory": other, "repo_id": "org/lp-musiccaps", "private": True},
-    )
-
-    files = hub.files("dataset", "org/lp-musiccaps")
-    assert "text/train-00001-of-00002.parquet" not in files
+    files = hub.files("dataset", REPO)
+    assert done["deleted"] == ["text/train-00001-of-00002.parquet"]
     assert "text/train-00000-of-00001.parquet" in files
-    assert "holds the configuration(s) text, with-audio, which this directory lacks" in answers[1]
-    assert "exists and is public, but --private was asked for" in answers[2]
+    assert "text/train-00001-of-00002.parquet" not in files
+    assert {"notes.md", "drafts/a.parquet"} <= files.keys(), "files that no push had sent were deleted"
+    assert "holds the configuration(s) text, with-audio, which this directory lacks" in refused
+    assert "exists and is public, but --private was asked for" in not_private
     assert not any(name.startswith("another/") for name in files)
 
 
-def test_what_the_hub_refuses_becomes_one_line_without_the_token(hub, dataset, tmp_path):
+def test_a_gate_is_set_before_anything_is_sent_and_stays(hub, pusher, dataset):
+    pusher.push(dataset, REPO, gated="auto")
+    asked = [path for method, path, _ in hub.state.log if method in ("PUT", "POST")]
+    settings = next(number for number, path in enumerate(asked) if path.endswith("/settings"))
+    assert settings < next(number for number, path in enumerate(asked) if "/preupload/" in path)
+    assert hub.repository("dataset", REPO).gated == "auto"
+    done = pusher.push(dataset, REPO)
+    assert done["gated"] == hub.repository("dataset", REPO).gated == "auto"
+
+
+def test_a_plan_compares_and_changes_nothing(hub, pusher, dataset):
+    before = pusher.push(dataset, REPO, plan=True)
+    assert (before["exists"], before["new"]) == (False, published_files(dataset))
+    assert not hub.state.repositories
+    pusher.push(dataset, REPO)
+    pipeline = dataset / "text/pipeline.json"
+    pipeline.write_text(pipeline.read_text() + " ")
+    (dataset / "with-audio/pipeline.json").unlink()
+    commits = len(hub.repository("dataset", REPO).commits)
+
+    after = pusher.push(dataset, REPO, plan=True)
+
+    assert (after["exists"], after["new"]) == (True, [])
+    assert (after["changed"], after["deleted"]) == (["text/pipeline.json"], ["with-audio/pipeline.json"])
+    assert len(hub.repository("dataset", REPO).commits) == commits
+
+
+def test_a_card_that_the_hub_does_not_take_is_refused_before_anything_is_sent(hub, pusher, dataset):
+    hub.fail("POST /api/validate-yaml", status=400)
+    assert "README.md: the Hub does not take it" in pusher.push(dataset, REPO)
+    assert not hub.state.repositories
+
+
+def test_what_the_hub_refuses_becomes_one_line_without_the_token(hub, pusher, dataset, tmp_path):
     hub.state.read_only_tokens.add("hf_readonly")
-    steps = [
-        {"directory": dataset, "repo_id": "org/lp-musiccaps", "token": "hf_wrongwrongwrong"},
-        {"directory": dataset, "repo_id": "org/lp-musiccaps", "token": "hf_readonly"},
-        {"directory": dataset, "repo_id": "strangers/lp-musiccaps"},
-    ]
-    wrong, read_only, strangers = push(hub.environment(tmp_path / "home"), *steps)
-    assert wrong.startswith("HubError: org/lp-musiccaps: the Hub does not know the token, or none was given (401)")
+    wrong = pusher.push(dataset, REPO, token="hf_wrongwrongwrong")
+    read_only = pusher.push(dataset, REPO, token="hf_readonly")
+    strangers = pusher.push(dataset, "strangers/lp-musiccaps")
+    assert wrong.startswith(f"HubError(1): {REPO}: the Hub does not know the token, or none was given (401)")
     assert "hf auth login" in wrong
-    assert read_only.startswith("HubError: org/lp-musiccaps: your token may not write there (403)")
-    assert strangers.startswith("HubError: strangers/lp-musiccaps: your token may not write there (403)")
-    for answer in (wrong, read_only, strangers):
+    assert read_only.startswith(f"HubError(1): {REPO}: your token may not write there (403)")
+    assert strangers.startswith("HubError(1): strangers/lp-musiccaps: your token may not write there (403)")
+    hub.fail("PUT /__lfs/", status=403)
+    storage = pusher.push(dataset, REPO, limits={"MAX_TRIES": 1})
+    assert storage.startswith("HubAwayError(75): the Hub: answers 403")  # an address that has expired
+    for answer in (wrong, read_only, strangers, storage):
         assert "\n" not in answer
         assert "hf_w" not in answer
         assert "hf_r" not in answer
 
-    [signed_out] = push(hub.environment(tmp_path / "home", token=None), steps[2])
+    nobody = Pusher(hub.environment(tmp_path / "home", token=None))
+    signed_out = nobody.push(dataset, REPO)
+    nobody.close()
     assert "(401)" in signed_out or "no token was found" in signed_out
 
 
-def test_a_hub_that_cannot_be_reached_and_offline_mode_are_named(dataset, tmp_path, monkeypatch):
+def test_a_hub_that_cannot_be_reached_and_offline_mode_are_named(hub, pusher, dataset, tmp_path, monkeypatch):
     with HubDouble() as gone:
         environment = gone.environment(tmp_path / "home")
-    step = {"directory": dataset, "repo_id": "org/lp-musiccaps"}
-
-    assert "the Hub cannot be reached" in push(environment, step)[0]
+    lost = Pusher(environment)
+    assert "HubError(1): org/lp-musiccaps: the Hub cannot be reached" in lost.push(dataset, REPO)
+    lost.close()
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(LpmcError, match="HF_HUB_OFFLINE is set; unset it"):
-        push_dataset(dataset, "org/lp-musiccaps")
+        push_dataset(dataset, REPO)
 
 
-@pytest.mark.parametrize("repo_id", ["lp-musiccaps", "", "/", "org/", "org/a/b", "org/a b", "../org"])
+@pytest.mark.parametrize(
+    "repo_id", ["lp-musiccaps", "", "/", "org/", "org/a/b", "org/a b", "../org", "org/a.git", "org/a--b"]
+)
 def test_a_name_without_a_namespace_is_wrong_usage(dataset, repo_id):
     with pytest.raises(UsageError, match=r"namespace|is no name of a repository"):
         push_dataset(dataset, repo_id)
@@ -209,8 +203,22 @@ def test_audio_that_may_not_be_redistributed_stays_out_of_public_repositories(tm
     output = tmp_path / "out"
     build_dataset(corpus.captions, corpus.tracks, config="mc", output=output, audio_root=corpus.audio)
 
-    with pytest.raises(LpmcError, match="carries audio of MusicCaps, which may not be redistributed"):
+    with pytest.raises(LpmcError, match=r"carries the audio of 2 track\(s\) that may not be redistributed"):
         push_dataset(output, "org/lp-musiccaps")
+
+
+def test_a_caption_with_a_path_stops_a_push_also_to_a_private_repository(hub, pusher, dataset):
+    shard = dataset / "text/train-00000-of-00001.parquet"
+    table = pq.read_table(shard)
+    rows = table.to_pylist()
+    rows[0]["caption_writing"] = "From /home/x."  # as long as needed for the counts of the card to stay right
+    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), shard)
+    build.write_card(dataset)
+    for private in (False, True):
+        answer = pusher.push(dataset, REPO, private=private)
+        assert answer.startswith("PrivateContentError(1): ")
+        assert "track 't0', column 'caption_writing': holds a path of a machine" in answer
+    assert not hub.state.repositories
 
 
 def test_only_files_of_the_data_set_are_listed_for_upload(dataset):
@@ -219,4 +227,4 @@ def test_only_files_of_the_data_set_are_listed_for_upload(dataset):
     listed = published_files(dataset)
     assert "README.md" in listed
     assert "text/build.json" in listed
-    assert len(listed) == 2 + 2 * 5
+    assert len(listed) == 3 + 2 * 5

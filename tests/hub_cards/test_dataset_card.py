@@ -4,42 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 
 import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
+from card_material import FEATURES, write_cards, write_config, write_dataset
 from huggingface_hub import DatasetCard
 
 from dataset_builder.captioning.captions_table import CaptionRow
 from dataset_builder.captioning.ledger import Ledger
-from hub_cards import ConfigFacts, Making, lint_dataset, read_config, render_dataset_card
+from hub_cards import lint_dataset
+from hub_cards.licences import SOURCES
 from hub_cards.lint import find_absolute_paths, find_secrets
-from hub_cards.render import render_licences, size_category
-
-FEATURES = datasets.Features({"track_id": datasets.Value("string"), "path": datasets.Value("string")})
-
-
-def write_config(directory: Path, name: str, splits: dict[str, list[int]], **making: object) -> ConfigFacts:
-    """A configuration whose splits have the given rows in each of their files."""
-    folder = directory / name
-    folder.mkdir(parents=True)
-    for split, shards in splits.items():
-        for index, rows in enumerate(shards):
-            table = pa.table({"track_id": [f"t{i}" for i in range(rows)], "path": ["a/b.mp3"] * rows})
-            path = folder / f"{split}-{index:05d}-of-{len(shards):05d}.parquet"
-            pq.write_table(table.cast(FEATURES.arrow_schema), path)
-    defaults = {"layout": "generic", "sources": {"fma": 5}, "licences": {"CC BY 4.0": 5}}
-    (folder / "build.json").write_text(json.dumps(Making(**{**defaults, **making}).as_json()))
-    return read_config(directory, name)
-
-
-def write_dataset(directory: Path, **making: object) -> Path:
-    config = write_config(directory, "fma", {"train": [3, 2], "test": [1]}, **making)
-    (directory / "LICENSE.md").write_text(render_licences([config]))
-    (directory / "README.md").write_text(render_dataset_card([config]))
-    return directory
+from hub_cards.render import size_category
 
 
 def test_the_front_matter_states_what_the_files_hold(tmp_path):
@@ -73,21 +52,23 @@ def test_the_body_tells_what_failed_who_answered_and_what_to_beware_of(tmp_path)
     text = (
         write_dataset(
             tmp_path,
-            outcomes={"writing": {"ok": 1234, "parse_failed": 2}, "attribute_prediction": {"ok": 5, "rejected": 1}},
+            outcomes={"writing": {"ok": 4, "skipped_no_tags": 2}, "attribute_prediction": {"ok": 5, "rejected": 1}},
             template_captions={"attribute_prediction": 1},
             models={"SmolLM2-135M": 1236},
             wordings={"small (0123456789ab)": 1242},
-            pipeline={"temperature": 0.0, "started": "2026-01-02"},
+            pipeline={"temperature": 0.0, "started": "2026-01-02", "top_p": None, "signature": "f00"},
         )
         / "README.md"
     ).read_text()
 
-    assert "| instruction | ok | parse_failed | rejected | template in its place |" in text
-    assert "| writing | 1,234 | 2 | 0 | 0 |" in text
-    assert "| attribute_prediction | 5 | 0 | 1 | 1 |" in text
+    assert "| instruction | ok | rejected | skipped_no_tags | in all | template in its place |" in text
+    assert "| writing | 4 | 0 | 2 | 6 | 0 |" in text
+    assert "| attribute_prediction | 5 | 1 | 0 | 6 | 1 |" in text
     assert "SmolLM2-135M (1,236 captions)" in text
     assert "small (0123456789ab) (1,242 captions)" in text
     assert "| started | 2026-01-02 |" in text
+    assert "top_p" not in text, "what is not known is left out"
+    assert "signature" not in text, "bookkeeping stays in pipeline.json"
     assert "Do not use `caption_attribute_prediction`" in text
     assert "No such caption was written by listening" in text
     assert "| `fma` | train | 5 | 2 |" in text
@@ -104,8 +85,8 @@ def test_the_body_tells_how_faithful_the_captions_are_with_intervals(tmp_path):
             )
         )
     account = ledger.to_dict()
-    made = {"quality": account["by_instruction"], "alarms": account["alarms"]}
-    text = (write_dataset(tmp_path, outcomes={"writing": {"ok": 250}}, **made) / "README.md").read_text()
+    made = {"quality": account["by_instruction"], "alarms": account["alarms"], "outcomes": {"writing": {"ok": 250}}}
+    text = (write_cards(tmp_path, write_config(tmp_path, "fma", {"train": [250]}, **made)) / "README.md").read_text()
     assert '| writing | 250 | 5 to 5 | 90.0 % | 2.0 % (0.9 to 4.6) | - | "a slow song" 100.0 % |' in text
     assert "**Look at this first:** writing: 100.0% of the captions begin with 'a slow song'." in text
     assert lint_dataset(tmp_path) == []
@@ -126,11 +107,12 @@ def test_captions_without_a_language_model_are_not_laid_to_one(tmp_path):
 @pytest.mark.parametrize(
     ("sources", "licences", "expected"),
     [
-        ({"fma": 2}, {"CC BY 4.0": 1, "CC0": 1}, ["cc-by-4.0", "cc0-1.0"]),
-        ({"musiccaps": 2}, {"": 2}, "cc-by-sa-4.0"),
-        ({"fma": 2}, {"All rights reserved": 2}, "other"),
-        ({"my own": 2}, {"": 2}, "other"),
-        ({"my own": 2}, {"mit": 2}, "mit"),
+        ({"fma": 6}, {"CC BY 4.0": 5, "CC0": 1}, ["cc-by-4.0", "cc0-1.0"]),
+        ({"musiccaps": 6}, {"": 6}, "cc-by-sa-4.0"),
+        ({"fma": 6}, {"All rights reserved": 6}, "other"),
+        ({"fma": 6}, {"Public Domain Mark 1.0": 6}, "other"),
+        ({"my own": 6}, {"": 6}, "other"),
+        ({"my own": 6}, {"mit": 6}, "mit"),
     ],
 )
 def test_the_licence_is_that_of_the_rows_and_sources_and_other_where_one_is_not_known(
@@ -176,7 +158,27 @@ def test_size_categories_are_the_hubs():
         ),
         ("## Limits", "[this](missing.md)\n\n## Limits", "link to missing.md, which does not exist"),
         ("pretty_name: LP-MusicCaps\n", "", "pretty_name is missing"),
-        ("tags:\n", "tags:\n- 2026\n", "tags must be a list of strings"),
+        ("tags:\n", "tags:\n- 2026\n", "tags: 2026 is no tag: YAML reads it as a number, quote it"),
+        ("tags:\n", "tags:\n- no\n", "tags: False is no tag: YAML reads it as a truth value, quote it"),
+        ("tags:\n", "tags:\n- 2026-01-02\n", "YAML reads it as a date, quote it"),
+        ("language: en", "language: no", "language False is no ISO code: YAML reads it as a truth value, quote it"),
+        ("pretty_name: LP-MusicCaps", "pretty_name: 1.0", "pretty_name 1.0 must be text: YAML reads it as a number"),
+        ("language: en", "language: en\nlanguage: de", "front matter is no YAML: 'language' stands there twice"),
+        ("- config_name: fma", "- config_name: yes", "config_name True must be text"),
+        ("## Limits", "[it](https://)\n\n## Limits", "link to https://, which is no address of the web"),
+        (
+            "## Limits",
+            "[it](http://a.example/b c)\n\n## Limits",
+            "link to http://a.example/b c, which is no address of the web",
+        ),
+        ("## Limits", "[it](htps://arxiv.org)\n\n## Limits", "link to htps://arxiv.org, which is no address"),
+        ("## Limits", "[it]()\n\n## Limits", "a link leads nowhere"),
+        ("## Limits", "[it](../)\n\n## Limits", "link to ../, which does not exist here"),
+        ("## Limits", "[it](LICENSE.md#none)\n\n## Limits", "link to #none, but no heading of LICENSE.md"),
+        ("pretty_name", "extra_gated_fields:\n  Company: txt\npretty_name", "'Company' has the type 'txt'"),
+        ("pretty_name", "extra_gated_fields:\n  Use:\n    type: select\npretty_name", "without a list of options"),
+        ("pretty_name", "extra_gated_fields: yes\npretty_name", "must be names with their types"),
+        ("pretty_name", "extra_gated_heading: 3\npretty_name", "extra_gated_heading 3 must be text"),
         ("\n---\n", "\n: [\n---\n", "front matter is no YAML"),
     ],
 )
@@ -204,6 +206,114 @@ def test_the_lint_looks_into_the_files(tmp_path):
     assert any("test-00000-of-00001.parquet: holds the absolute path '/home/someone/music/a.mp3'" in e for e in found)
     assert any("fma/valid-*.parquet: cannot be read" in each for each in found)
     assert any("valid-00000-of-00001.parquet: belongs to no split of the card" in each for each in found)
+
+
+@pytest.mark.parametrize(
+    "path", ["/home/someone/a.mp3", "C:\\music\\a.mp3", "d:/music/a.mp3", "\\\\server\\music\\a.mp3"]
+)
+@pytest.mark.parametrize("column", ["path", "audio"])
+def test_absolute_paths_in_the_files_are_named(tmp_path, column, path):
+    features = datasets.Features({**FEATURES, "audio": datasets.Audio()})
+    audio = {"bytes": b"RIFF", "path": path if column == "audio" else "a.mp3"}
+    row = {"audio": audio, **({"path": path} if column == "path" else {})}
+    config = write_config(tmp_path, "fma", {"train": [2]}, features, row, audio_embedded=2)
+    found = [str(each) for each in lint_dataset(write_cards(tmp_path, config))]
+    assert found == [f"fma/train-00000-of-00001.parquet: holds the absolute path {path!r}"]
+
+
+def test_links_that_lead_somewhere_are_no_problem(tmp_path):
+    card = write_dataset(tmp_path) / "README.md"
+    good = "[a](#limits) [b](LICENSE.md#licences) [c](/datasets/org/name) [d](mailto:a@b.example) ![e](LICENSE.md)"
+    more = '<https://arxiv.org/abs/2307.16372> `[f](nowhere)` [g](LICENSE.md "a title")'
+    card.write_text(f"{card.read_text()}\n{good}\n{more}\n")
+    assert lint_dataset(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "source", ["magnatagatune", "msd_ecals", "mtg_jamendo", "musiccaps", "song_describer", "jamendo_max_caps"]
+)
+def test_corpora_with_terms_ask_for_an_agreement_before_the_download(tmp_path, source):
+    directory = write_dataset(tmp_path, sources={source: 6}, licences={"": 6})
+    data = DatasetCard.load(directory / "README.md").data
+
+    assert f"- {SOURCES[source].title}: {SOURCES[source].gate}." in data["extra_gated_prompt"].splitlines()
+    assert data["extra_gated_fields"]["I will keep to these terms"] == "checkbox"
+    assert data["extra_gated_heading"]
+    assert data["extra_gated_button_content"]
+    assert SOURCES[source].gate in (directory / "README.md").read_text().split("---", 2)[2], "the body says why, too"
+    assert lint_dataset(directory) == []
+
+    front, body = (directory / "README.md").read_text().split("\n---\n", 1)
+    kept = {name: value for name, value in yaml.safe_load(front.strip("-")).items() if not name.startswith("extra")}
+    (directory / "README.md").write_text(f"---\n{yaml.safe_dump(kept)}---\n{body}")
+    assert any(f"extra_gated_fields is missing: {SOURCES[source].title}" in str(p) for p in lint_dataset(directory))
+
+
+def test_a_free_corpus_asks_for_nothing(tmp_path):
+    assert "extra_gated" not in (write_dataset(tmp_path) / "README.md").read_text()
+
+
+def test_a_corpus_for_evaluation_says_so(tmp_path):
+    text = (write_dataset(tmp_path / "a", sources={"song_describer": 6}) / "README.md").read_text()
+    assert "its rows are for evaluation. Train nothing on them." in text
+    assert "for evaluation" not in (write_dataset(tmp_path / "b") / "README.md").read_text()
+
+
+def test_what_was_withheld_left_out_or_let_through_is_counted(tmp_path):
+    text = (
+        write_dataset(
+            tmp_path,
+            audio_embedded=3,
+            without_audio=(("t1", "no such file"), ("t2", "no such file")),
+            doubtful_audio=(("t3", "silent"),),
+            withheld_audio={"CC BY-ND 9.9": 1},
+            left_out={"artist": 12},
+            allowed_leaks={"recording": 7},
+            sources={"fma": 18},
+        )
+        / "README.md"
+    ).read_text()
+
+    assert (
+        "Tracks with their original audio file: 3; without one: 2 "
+        "(ids and reasons: `without_audio` in `fma/build.json`)." in text
+    )
+    assert "worth a look: 1 (ids and reasons: `doubtful_audio` in `fma/build.json`)." in text
+    assert "Tracks whose audio was left out for their licence: 1 (CC BY-ND 9.9)." in text
+    assert "left out, since they would leak into the evaluation: 12 (artist)." in text
+    assert "> **Training tracks that also touch the evaluation, kept on request: 7 (recording).**" in text
+    assert lint_dataset(tmp_path) == []
+
+
+def test_a_configuration_without_audio_shows_how_to_join_ones_own(tmp_path):
+    text = (write_dataset(tmp_path) / "README.md").read_text()
+    code = re.search(r"```python\n(from dataset_builder.*?)```", text, re.DOTALL)[1]
+    compile(code, "card", "exec")
+    assert 'LPMusicCaps(config_name="generic", data_dir="lp-musiccaps/fma", audio_root="my-audio")' in code
+    with_audio = (write_dataset(tmp_path / "b", audio_embedded=6) / "README.md").read_text()
+    assert "audio_root" not in with_audio
+
+
+@pytest.mark.parametrize(
+    ("making", "problem"),
+    [
+        ({"sources": {"fma": 7}}, "sources add up to 7, the Parquet footers say 6 rows"),
+        ({"licences": {"CC BY 4.0": 5}}, "licences add up to 5, the Parquet footers say 6 rows"),
+        ({"outcomes": {"writing": {"ok": 6, "rejected": 1}}}, "outcomes of writing add up to 7"),
+        ({"outcomes": {"writing": {"ok": 1}}, "template_captions": {"writing": 2}}, "more templates than outcomes"),
+        ({"audio_embedded": 7}, "audio_embedded is 7, there are 6 rows"),
+    ],
+)
+def test_counts_that_do_not_add_up_to_the_rows_are_named(tmp_path, making, problem):
+    found = [str(each) for each in lint_dataset(write_dataset(tmp_path, **making))]
+    assert [each for each in found if problem in each and each.startswith("fma/build.json")], found
+
+
+def test_a_making_that_cannot_be_read_is_a_problem_and_no_crash(tmp_path):
+    directory = write_dataset(tmp_path)
+    made = json.loads((directory / "fma/build.json").read_text())
+    (directory / "fma/build.json").write_text(json.dumps({**made, "colour": "red"}))
+    assert any("cannot be compared with the files" in str(problem) for problem in lint_dataset(directory))
 
 
 def test_a_folder_without_a_card_is_a_problem_and_no_crash(tmp_path):

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+import yaml
 from huggingface_hub import ModelCard
 
 from hub_cards import lint_model, render_model_card
-from hub_cards.licences import hub_licence
 
 SUMMARY = {"parameters": 12_345_678, "trained on": {"rows": 900, "split": "train"}, "epochs": 3, "note": None}
 RESULTS = {"bleu1": 0.2813, "meteor": 0.19, "dataset": "rendered", "split": "test", "rows": 120, "signature": "v1"}
 
 
-def write_card(directory: Path, text: str) -> Path:
+def write_card(directory: Path, text: str, results: dict | None = RESULTS) -> Path:
+    """A model directory: its card, and beside it what was measured and how it was trained."""
     (directory / "README.md").write_text(text)
+    trained = {"parameters": 12_345_678, "rows": {"train": 900}, "epochs": 3}
+    (directory / "training.json").write_text(json.dumps(trained))
+    if results is not None:
+        (directory / "evaluation.json").write_text(json.dumps(results))
     return directory
 
 
@@ -92,34 +98,52 @@ def test_the_examples_name_the_repository_when_it_is_known():
 
 
 def test_the_lint_names_what_is_wrong_with_a_model_card(tmp_path):
-    text = render_model_card("m", licence="mit", summary={}, results={"bleu1": 0.5})
+    text = render_model_card("m", licence="mit", summary={}, results={"bleu1": 0.2813})
     card = write_card(tmp_path, text.replace("pipeline_tag: audio-text-to-text\n", ""))
     assert [str(problem) for problem in lint_model(card)] == ["README.md: pipeline_tag is missing"]
-    write_card(tmp_path, text.replace("    metrics:\n", "    scores:\n"))
-    assert "model-index cannot be read" in str(lint_model(tmp_path)[0])
     write_card(tmp_path, text + "\nTrained in /home/someone/runs/7.\n")
     assert "holds the absolute path '/home/someone/runs/7'" in str(lint_model(tmp_path)[0])
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
+    ("old", "new", "problem"),
     [
-        ("CC BY-NC-SA 4.0", "cc-by-nc-sa-4.0"),
-        ("cc-by-4.0", "cc-by-4.0"),
-        ("Attribution-NonCommercial 3.0 International", "cc-by-nc-3.0"),
-        ("Attribution-NonCommercial-ShareAlike 3.0", "cc-by-nc-sa-3.0"),
-        ("Creative Commons Attribution 4.0 International License", "cc-by-4.0"),
-        ("http://creativecommons.org/licenses/by-nc-nd/3.0/us/", "cc-by-nc-nd-3.0"),
-        ("https://creativecommons.org/publicdomain/zero/1.0/", "cc0-1.0"),
-        ("CC0 1.0 Universal", "cc0-1.0"),
-        ("CC0", "cc0-1.0"),
-        ("Apache-2.0", "apache-2.0"),
-        ("MIT", "mit"),
-        ("CC BY-SA 4.0 (text)", "cc-by-sa-4.0"),
-        ("All rights reserved", None),
-        ("CC BY 1.0", None),
-        ("", None),
+        ("    metrics:\n", "    scores:\n", "model-index cannot be read: ValueError"),
+        ("- name: m\n", "- title: m\n", "model-index cannot be read"),
+        ("value: 0.2813", 'value: "0.2813"', "model-index: bleu1 is '0.2813', expected a number"),
+        ("value: 0.2813", "value: .nan", "model-index: bleu1 is nan, expected a number"),
+        ("value: 0.2813", "value: 0.28130001", "model-index: bleu1 is 0.28130001, the result file says 0.2813"),
+        ("value: 0.2813", "value: 0.281", "model-index: bleu1 is 0.281, the result file says 0.2813"),
+        ("type: bleu1", "type: bleu9", "model-index: no result file holds bleu9"),
+        ("name: bleu1", "name: bleu4", "model-index: bleu1 is called bleu4"),
+        (
+            "library_name: transformers",
+            "library_name: 5.23",
+            "library_name 5.23 must be text: YAML reads it as a number",
+        ),
+        ("language: en", "language: no", "language False is no ISO code"),
+        ("license: mit", "license: cc-by-5.0", "license 'cc-by-5.0' is not one of the Hub's identifiers"),
+        ("language: en", "datasets:\n- a b\nlanguage: en", "datasets: 'a b' is no id on the Hub"),
     ],
 )
-def test_licences_are_known_under_the_names_that_corpora_give_them(text, expected):
-    assert hub_licence(text) == expected
+def test_faults_of_the_front_matter_and_the_model_index_are_named(tmp_path, old, new, problem):
+    text = render_model_card("m", licence="mit", summary={}, results={"bleu1": 0.2813})
+    assert old in text
+    found = [str(each) for each in lint_model(write_card(tmp_path, text.replace(old, new, 1)))]
+    assert any(problem in each for each in found), found
+
+
+@pytest.mark.parametrize("name", ["license", "language", "tags", "datasets", "model-index", "pipeline_tag"])
+@pytest.mark.parametrize("value", [None, True, 1.0, "2026-01-02", [], [None], [{"a": 1}], {"a": {"b": 1}}, "", [[1]]])
+def test_no_value_of_the_front_matter_makes_the_lint_crash(tmp_path, name, value):
+    front, body = render_model_card("m", licence="mit", summary={}, results=RESULTS).split("---\n", 2)[1:]
+    spoiled = yaml.safe_dump({**yaml.safe_load(front), name: value})
+    lint_model(write_card(tmp_path, f"---\n{spoiled}---\n{body}"))
+
+
+def test_each_metric_carries_its_own_signature(tmp_path):
+    results = {"bleu1": 0.2813, "n": 120, "signature": {"bleu1": "order:1|tok:13a"}}
+    text = render_model_card("m", licence="mit", summary={}, results=results)
+    assert "| bleu1 | 0.2813 | `order:1\\|tok:13a` |" in text
+    assert "Measured on n: 120." in text
+    assert lint_model(write_card(tmp_path, text, results)) == []
