@@ -40,7 +40,7 @@ class FaultsInOneLine(TyperGroup):
         except LpmcError as error:
             if error.exit_code == EXIT_INTERRUPTED:
                 signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not spoil the exit code
-            say(f"lpmc: {error}")
+            say(f"lpmc: {_one_line(str(error))}")
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -48,10 +48,16 @@ class FaultsInOneLine(TyperGroup):
             ctx.exit(EXIT_INTERRUPTED)
         except OSError as error:
             fault = disk_fault(error, error.filename or "the disk")
-            if fault is None:
+            if fault is None and error.filename is None:
                 raise
-            say(f"lpmc: {fault}")
-            ctx.exit(fault.exit_code)
+            said = str(fault) if fault else f"{error.filename}: {error.strerror}"
+            say(f"lpmc: {_one_line(said)}")
+            ctx.exit(EXIT_FAILED)
+
+
+def _one_line(text: str) -> str:
+    """`text` with line breaks and other control characters, which a file may have in its name, written out."""
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
 
 
 app = typer.Typer(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from lpmc_console import JsonFlag, emit, extra_needed, progress_bar, say
-from lpmc_errors import EXIT_DONE, EXIT_FAILED, EXIT_PARTIAL, UsageError
+from lpmc_errors import EXIT_DONE, EXIT_FAILED, EXIT_PARTIAL, LpmcError, UsageError
 
 NAMED = 20  # items that a report names; all of them are in its JSON
 
@@ -45,7 +46,7 @@ def tracks(
     from dataset_builder.sources.options import parse_options, read_source, source_options
     from dataset_builder.tracks import check_ids, write_tracks
     from dataset_builder.tracks_report import TracksSurvey, printable
-    from dataset_builder.tracks_report_text import print_report
+    from dataset_builder.tracks_report_text import plain_line, print_report
 
     options = list(option or [])
     with extra_needed("render"):
@@ -54,6 +55,8 @@ def tracks(
             options.append(f"audio_root={audio_root}")
     if output is not None:
         _check_output(output, root)
+    if audio_root is not None and not os.path.isdir(audio_root):
+        raise UsageError(f"--audio-root {audio_root}", "no such folder", "name the folder of the audio")
     skipped: list[dict[str, str]] = []
     left_out: list[dict[str, str]] = []
 
@@ -61,7 +64,13 @@ def tracks(
         chosen = left_out if isinstance(reason, ByChoice) else skipped
         chosen.append(printable({"item": str(item), "reason": str(reason)}))
 
-    survey = TracksSurvey(audio_root or given.get("audio_root") or (root.parent if root.is_file() else root))
+    def name_first(title: str, items: list[dict[str, str]]) -> None:
+        for item in items[:NAMED]:
+            say(plain_line(f"{title} {item['item']}: {item['reason']}"))
+        if len(items) > NAMED:
+            say(f"... and {len(items) - NAMED} more {title}; --json names them all")
+
+    survey = TracksSurvey(audio_root or given.get("audio_root") or (root.parent if os.path.isfile(root) else root))
     with extra_needed("render"), progress_bar(f"tracks {source}") as update:
 
         def counted() -> Iterator[Any]:
@@ -77,21 +86,22 @@ def tracks(
                     update(number, None, "")
                 yield track
 
-        if output is None:
-            for _ in check_ids(counted(), root):
-                pass
-        else:
-            write_tracks(counted(), output)
+        try:
+            if output is None:
+                for _ in check_ids(counted(), root):
+                    pass
+            else:
+                write_tracks(counted(), output)
+        except LpmcError:
+            name_first("skipped", skipped)  # perhaps the reason why nothing was left
+            raise
         report = survey.finish()
     result = {"source": source, "output": None if output is None else str(output), **report.as_json()}
 
     def text() -> None:
         print_report(report)
-        for title, items in (("left out", left_out), ("skipped", skipped)):
-            for item in items[:NAMED]:
-                say(f"{title} {item['item']}: {item['reason']}")
-            if len(items) > NAMED:
-                say(f"... and {len(items) - NAMED} more {title}; --json names them all")
+        name_first("left out", left_out)
+        name_first("skipped", skipped)
         if output is None:
             print("nothing was written; add --output tracks.parquet for the table")
         else:
@@ -104,13 +114,13 @@ def tracks(
 
 def _check_output(output: Path, root: Path) -> None:
     """Before a long run: `output` must be a place for a file, and not the corpus."""
-    if output.is_dir():
+    if os.path.isdir(output):  # unlike pathlib's, no error for a name that is too long
         raise UsageError(f"--output {output}", "is a folder", "name the table's file, e.g. tracks.parquet")
-    if output.exists() and root.exists() and output.samefile(root):
+    if os.path.exists(output) and os.path.exists(root) and output.samefile(root):
         raise UsageError(f"--output {output}", "is the corpus itself", "name another file")
-    taken = next((each for each in output.absolute().parents if each.exists()), None)
+    taken = next((each for each in output.absolute().parents if os.path.lexists(each)), None)
     if taken is not None and not taken.is_dir():
-        raise UsageError(f"--output {output}", f"{taken} is a file, no folder", "name another place")
+        raise UsageError(f"--output {output}", f"{taken} is no folder", "name another place")
 
 
 def build(
@@ -142,7 +152,6 @@ def build(
 
     Run it again to resume: finished shards are kept. Exit code 3 when audio files were left out or look cut short.
     """
-    import os
     from dataclasses import asdict
 
     from dataset_builder.build import build_dataset
@@ -199,7 +208,6 @@ def push(
 
     Readers see the old version until all is there, then the new one. Run it again to resume.
     """
-    import os
     import signal
     from dataclasses import asdict
 
@@ -222,6 +230,11 @@ def push(
             f"{plan.bytes_in_all / 1e6:,.1f} MB; to send {len(plan.new) + len(plan.changed)}, "
             f"{plan.bytes_to_send / 1e6:,.1f} MB; there already {len(plan.same)}; to delete {len(plan.deleted)}"
         )
+        if plan.asks_nobody:
+            say(
+                f"the card holds terms of {', '.join(plan.terms)}; the Hub has readers agree to them only in a gated "
+                "repository: add --gated auto"
+            )
 
     if dry_run:
         plan = plan_push(directory, repo, private=private, gated=gated)

@@ -80,6 +80,7 @@ _DISK_REMEDIES = {
     errno.EACCES: ("no permission to write there", "choose another --output or change the permissions"),
     errno.EPERM: ("no permission to write there", "choose another --output or change the permissions"),
     errno.EROFS: ("the file system is read-only", "choose another --output"),
+    errno.ENAMETOOLONG: ("the name is too long for the file system", "choose a shorter one"),
     errno.EFBIG: ("the file would exceed the allowed size", "raise the limit (ulimit -f) or write elsewhere"),
 }
 

@@ -14,12 +14,10 @@ _HOMES = {
     "build_dataset": "build",
     "caption_tracks": "captioning.pseudo_caption",
     "check_caption": "faithfulness",
-    "find_leaks": "leaks",
-    "find_wording": "instructions",
     "join_audio": "lp_musiccaps",
+    "load_source": "sources",
     "make_plan": "captioning.pseudo_caption",
     "push_dataset": "publish",
-    "store_report": "captioning.report",
     "write_tracks": "tracks",
 }
 
@@ -29,12 +27,10 @@ __all__ = [
     "build_dataset",
     "caption_tracks",
     "check_caption",
-    "find_leaks",
-    "find_wording",
     "join_audio",
+    "load_source",
     "make_plan",
     "push_dataset",
-    "store_report",
     "write_tracks",
 ]
 

@@ -1,9 +1,9 @@
 """Is this an audio file, is it whole, and is it what its name says? Answered from the bytes, by decoding all of them.
 
 A header is not enough: a download that broke off still announces its full length, and libsndfile plays what is there
-without a word. So every file is decoded to its end, and its own accounts of its length (RIFF sizes, the frame count of
-an MP3's Xing header, the last page of an Ogg stream) are held against it. What no format records cannot be found: a
-changed byte inside a WAV or inside one MP3 frame is sound like any other.
+without a word. So every file is decoded to its end, and its own accounts of its length (the sizes of RIFF, AIFF, CAF,
+W64 and AU, the frame count of an MP3's Xing header, the last page of an Ogg stream) are held against it. What no format
+records cannot be found: a changed byte inside a WAV or inside one MP3 frame is sound like any other.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import numpy as np
 import soundfile
 
 BLOCK_FRAMES = 1 << 16  # decoded at a time, so that an hour of music needs no more memory than a second
+UNKNOWN_FRAMES = 1 << 62  # libsndfile announces so many where a FLAC was written to a pipe and never knew its length
 
 # What a file begins with -> what it is, and the endings of names that say so.
 _SUFFIXES = {
@@ -96,13 +97,16 @@ def check_audio(content: bytes, name: str) -> AudioVerdict:
 
 
 def _decode(content: bytes) -> tuple[int, AudioVerdict]:
-    """The frames that the header announces, and what decoding gives."""
+    """The frames that the header announces (0: it does not tell), and what decoding gives."""
     frames = 0
     peak = 0.0
     with soundfile.SoundFile(io.BytesIO(content)) as file:
-        announced = file.frames
+        announced = file.frames if file.frames < UNKNOWN_FRAMES else 0
+        if file.subtype.startswith("MPEG_LAYER"):
+            announced = _mp3_announced(content, announced)
         file.seekable = lambda: False  # else soundfile seeks after each read, at which an MP3 loses its bit reservoir
-        while len(block := file.read(BLOCK_FRAMES, dtype="float32")):
+        # Not a read more than announced: behind the last sample of a FLAC a tagger may have put an ID3 tag.
+        while len(block := file.read(min(BLOCK_FRAMES, file.frames - frames), dtype="float32")):
             frames += len(block)
             if peak == 0.0:
                 peak = float(np.abs(block).max())
@@ -135,7 +139,7 @@ def _quiet_decoder() -> Iterator[None]:
 
 def _kind(content: bytes) -> str | None:
     """The container by its first bytes; None when they are of no container that holds audio."""
-    start = content[:12]
+    start = content[(id3 := _id3_length(content)) :][:12]  # some taggers put ID3 in front of any format
     if start[:4] in (b"RIFF", b"RIFX", b"RF64") and start[8:12] == b"WAVE":
         return "WAV"
     if start[:4] == b"FORM" and start[8:12] in (b"AIFF", b"AIFC"):
@@ -149,38 +153,58 @@ def _kind(content: bytes) -> str | None:
         return "WebM"
     if start.startswith(b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"):
         return "WMA"
-    behind = content[_id3_length(content) :]
-    if behind[:4] == b"fLaC":  # some taggers put ID3 in front of FLAC
-        return "FLAC"
-    if len(behind) > 1 and behind[0] == 0xFF and behind[1] & 0xF6 == 0xF0:
+    if len(start) > 1 and start[0] == 0xFF and start[1] & 0xF6 == 0xF0:
         return "AAC"
-    return "MP3" if start[:3] == b"ID3" or _mp3_frame(behind, 0) else None
+    return "MP3" if id3 or _mp3_frame(start, 0) else None
 
 
 def _shortfall(content: bytes, kind: str | None, announced: int, frames: int) -> tuple[str | None, str | None]:
     """What the file says of its own length and does not keep: a problem, or a doubt where good files do so too."""
     if frames < announced:
         return f"{frames} of {announced} samples", None
-    if kind == "WAV":
-        return _riff_shortfall(content), None
     if kind == "MP3":
         return None, _mp3_shortfall(content)  # all samples came: at most the last frame lost some of its bytes
-    return _ogg_shortfall(content) if kind == "Ogg" else (None, None)
+    if kind == "Ogg":
+        return _ogg_shortfall(content)
+    there, size = _sound_bytes(content[_id3_length(content) :], kind)
+    return (f"{there} of {size} bytes of sound" if there < size else None), None
 
 
-def _riff_shortfall(content: bytes) -> str | None:
-    """libsndfile cuts the announced size of the sound down to what is there, so it is read here."""
-    if content[:4] != b"RIFF":
-        return None  # RF64 keeps its sizes elsewhere, RIFX is big-endian; both are rare and decoded all the same
-    place = 12
-    while place + 8 <= len(content):
-        name, size = struct.unpack_from("<4sI", content, place)
-        if name == b"data":
-            there = len(content) - place - 8
-            streamed = size in (0, 0xFFFFFFFF) or size >= 0x7FFFF000  # written to a pipe: the size was never known
-            return None if streamed or there >= size else f"{there} of {size} bytes of sound"
-        place += 8 + size + size % 2
-    return None
+def _sound_bytes(content: bytes, kind: str | None) -> tuple[int, int]:
+    """Bytes of sound that are there and that the header announces, (0, 0) where it does not tell.
+
+    libsndfile cuts the announced size down to what is there, so it is read here.
+    """
+    if kind == "AU" and len(content) >= 12:
+        begin, size = struct.unpack_from(">II", content, 4)
+        return (0, 0) if size == 0xFFFFFFFF else (len(content) - begin, size)
+    # begin of the chunks, head of each chunk, its name, what its size is a multiple of, whether it counts the head
+    layouts = {
+        b"RIFF": (12, "<4sI", b"data", 2, False),
+        b"RF64": (12, "<4sI", b"data", 2, False),
+        b"RIFX": (12, ">4sI", b"data", 2, False),
+        b"FORM": (12, ">4sI", b"SSND", 2, False),
+        b"caff": (8, ">4sq", b"data", 1, False),
+        b"riff": (40, "<4s12xQ", b"data", 8, True),  # W64: names of 16 bytes
+    }
+    if content[:4] not in layouts:
+        return 0, 0
+    place, head, sound, multiple, counts_head = layouts[content[:4]]
+    length = struct.calcsize(head)
+    real_size = 0  # of the sound in RF64, whose chunk sizes are too small for it
+    while place + length <= len(content):
+        name, size = struct.unpack_from(head, content, place)
+        place += length
+        size -= length if counts_head else 0
+        if name == b"ds64" and place + 16 <= len(content):
+            real_size = struct.unpack_from("<Q", content, place + 8)[0]
+        if name == sound:
+            streamed = size <= 0 or (head.endswith("I") and size >= 0x7FFFF000)  # written to a pipe: it never knew
+            return (0, 0) if streamed and not real_size else (len(content) - place, real_size or size)
+        if size < 0:
+            break
+        place += -(-size // multiple) * multiple
+    return 0, 0
 
 
 # ---- MP3 ------------------------------------------------------------------------------------------------------------
@@ -214,26 +238,71 @@ def _mp3_frame(content: bytes, place: int) -> int:
     return (144 if version == 3 else 72) * bits // _RATES[version][rate] + (head[2] >> 1 & 1)
 
 
-def _mp3_shortfall(content: bytes) -> str | None:
-    """Bytes that the Xing (Info) header announces and the file lacks; without one, whether the last frame is whole."""
+def _mp3_xing(content: bytes) -> tuple[int | None, int | None]:
+    """The numbers of frames and of bytes that the Xing (or Info) header announces, each None where it does not."""
     place = _id3_length(content)
-    first = _mp3_frame(content, place)
-    if not first:
-        return None
-    frame = content[place : place + first]
+    frame = content[place : place + _mp3_frame(content, place)]
     found = next((at for name in (b"Xing", b"Info") if (at := frame.find(name)) >= 0), -1)
-    if found >= 0:
-        with suppress(struct.error):
+    with suppress(struct.error):
+        if found >= 0:
             flags = struct.unpack_from(">I", frame, found + 4)[0]
-            if flags & 2:
-                size = struct.unpack_from(">I", frame, found + 8 + 4 * (flags & 1))[0]
-                there = len(content) - place
-                return f"{there} of {size} bytes" if there < size else None
-        return None
-    while (length := _mp3_frame(content, place)) and place + length <= len(content):
+            numbers = iter(struct.unpack_from(f">{(flags & 1) + (flags >> 1 & 1)}I", frame, found + 8))
+            return (next(numbers) if flags & 1 else None), (next(numbers) if flags & 2 else None)
+    return None, None
+
+
+def _mp3_announced(content: bytes, announced: int) -> int:
+    """Samples that must come. Without a Xing header `announced` is a guess from the first frame's bitrate, which every
+    tag and every other bitrate makes wrong: then the frames are counted, but for two that a decoder may keep.
+    """
+    if _mp3_xing(content)[0] is not None:
+        return announced
+    frames, _ = _mp3_walk(content)
+    start = content[_id3_length(content) :][:2]
+    samples = (
+        1152 if len(start) > 1 and start[1] >> 3 & 3 == 3 else 576
+    )  # in a frame of layer III, ISO 11172-3, 13818-3
+    return min(announced, max(0, frames - 2) * samples)
+
+
+def _mp3_walk(content: bytes) -> tuple[int, str | None]:
+    """How many layer III frames there are, and what is amiss: bytes in between that are no frame, or a broken end."""
+    place, frames, amiss = _id3_length(content), 0, None
+    if not _mp3_frame(content, place):
+        return 0, None
+    while place < len(content):
+        length = _mp3_frame(content, place)
+        if place + length > len(content):
+            return frames, amiss or f"its last frame lacks {place + length - len(content)} bytes"
+        if length:
+            frames += 1
+        elif content.startswith(b"ID3", place):  # two files put together
+            length = _id3_length(content[place : place + 10])
+        elif not content.startswith((b"TAG", b"APETAGEX", b"LYRICS"), place):
+            length = _mp3_next(content, place) - place
+            amiss = amiss or (f"{length} bytes at byte {place} are no sound" if length > 0 else None)
+        if length <= 0:
+            break
         place += length
-    # Anything else there (a tag, padding) is no frame; only a frame that breaks off says that the file does.
-    return f"its last frame lacks {place + length - len(content)} bytes" if length else None
+    return frames, amiss
+
+
+def _mp3_next(content: bytes, place: int) -> int:
+    """Where the next two frames that follow each other begin, -1 without any."""
+    while (place := content.find(b"\xff", place + 1)) >= 0:
+        length = _mp3_frame(content, place)
+        if length and _mp3_frame(content, place + length):
+            return place
+    return -1
+
+
+def _mp3_shortfall(content: bytes) -> str | None:
+    """Bytes that the Xing header announces and the file lacks; without one, what is amiss with its frames."""
+    frames, size = _mp3_xing(content)
+    if size is not None:
+        there = len(content) - _id3_length(content)
+        return f"{there} of {size} bytes" if there < size else None
+    return None if frames is not None else _mp3_walk(content)[1]
 
 
 # ---- Ogg ------------------------------------------------------------------------------------------------------------
@@ -250,7 +319,7 @@ def _ogg_checksum(page: bytes) -> int:
 
 def _ogg_shortfall(content: bytes) -> tuple[str | None, str | None]:
     """The first page that is damaged or cut; as a doubt, that the end is not marked, as in recorded streams."""
-    place = number = 0
+    place, number = _id3_length(content), 0
     last_flags = 0
     while content[place : place + 4] == b"OggS" and place + 27 <= len(content):
         segments = content[place + 26]
@@ -263,6 +332,7 @@ def _ogg_shortfall(content: bytes) -> tuple[str | None, str | None]:
         last_flags = page[5]
         place += length
         number += 1
-    if any(content[place:]):
+    # Only a page that lost its beginning, or a stream that has not ended: behind the end there may be a tag.
+    if any(content[place:]) and not (last_flags & _END_OF_STREAM and b"OggS" not in content[place:]):
         return f"behind page {number - 1} there is no page", None
     return None, None if last_flags & _END_OF_STREAM else "the stream has no marked end"

@@ -26,7 +26,7 @@ from dataset_builder import lp_musiccaps
 from dataset_builder.build_plan import BuildPlan, make_plan, resume_or_clear
 from dataset_builder.caption_order import is_ordered, write_ordered
 from dataset_builder.captioning.captions_table import open_captions, read_pipeline
-from dataset_builder.leaks import KINDS, LeakReport, find_leaks
+from dataset_builder.leaks import ALLOWABLE_LEAKS, KINDS, LeakReport, find_leaks
 from dataset_builder.lp_musiccaps import JoinError, Survey
 from dataset_builder.shard_workers import run_tasks
 from dataset_builder.shards import MAX_SHARD_BYTES, ShardTask, Tally
@@ -41,8 +41,8 @@ CARD = "README.md"
 ORDERED_FILE = "captions-in-order"  # in the staging folder
 AUDIO_CHOICES = ("all", "publishable", "none")
 LEAK_CHOICES = ("refuse", "drop", "allow")
-ALLOWABLE_LEAKS = frozenset({"artist", "recording"})  # corpora part their own clips so; the rest are evaluation sets
 _CONFIG_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # a folder, a YAML value and a name for load_dataset at once
+_TAKEN_NAMES = {name.lower() for name in (CARD, LICENCES_FILE, CROISSANT_FILE)}  # files beside the configurations
 
 Progress = Callable[[int, int], None]  # tracks written, tracks in all
 
@@ -109,7 +109,7 @@ def build_dataset(
         left_out, allowed = _sort_out_leaks(tracks, leaks, sum(found.splits.values()))
         layout = lp_musiccaps.layout_of(list(found.sources))
         output.mkdir(parents=True, exist_ok=True)
-        with _only_build(output, config):
+        with _lock(output / f".{config}.lock", output / config):
             staging.mkdir(exist_ok=True)
             try:
                 plan = make_plan(
@@ -137,14 +137,16 @@ def build_dataset(
                         path.unlink()
                 write_json(staging / MAKING_FILE, making.as_json())
                 write_json(staging / PIPELINE_FILE, pipeline)
-                _put_in_place(staging, output / config)
+                # Builds of other configurations look at what lies here and rewrite the card too.
+                with _lock(output / ".card.lock", output / CARD, wait=True):
+                    _put_in_place(staging, output / config)
+                    facts = write_card(output)[config]
             except (TableError, AudioError, JoinError, pa.ArrowException):
                 shutil.rmtree(staging, ignore_errors=True)  # no later run could go on from here
                 raise
             finally:
                 if staging.is_dir() and not any(staging.glob("*-?????.parquet")):
                     shutil.rmtree(staging, ignore_errors=True)
-        facts = write_card(output)[config]
     return BuildReport(
         directory=output,
         config=config,
@@ -178,7 +180,7 @@ def write_card(directory: Path) -> dict[str, ConfigFacts]:
 
 
 def _check_usage(config: str, output: Path, audio_root: Path | None, audio: str, leaks: str) -> None:
-    if not _CONFIG_NAME.fullmatch(config):
+    if not _CONFIG_NAME.fullmatch(config) or config.lower() in _TAKEN_NAMES:
         raise UsageError(f"--config {config}", "cannot name a configuration", "use letters, digits, `_`, `-` and `.`")
     for option, value, known in (("--audio", audio, AUDIO_CHOICES), ("--leaks", leaks, LEAK_CHOICES)):
         if value not in known:
@@ -205,7 +207,7 @@ def _named_faults(tracks: Path) -> Iterator[None]:
         yield
     except JoinError as error:
         raise TableError(error.item, error.problem, error.remedy) from error
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, pa.ArrowCapacityError) as error:
         text = " ".join(str(error).split())
         raise TableError(tracks, f"a value does not fit its column: {text}", "correct the table") from error
 
@@ -248,17 +250,17 @@ def _told(report: LeakReport) -> str:
 
 
 @contextmanager
-def _only_build(output: Path, config: str) -> Iterator[None]:
-    """Refuses a second build of the same configuration while the first one runs."""
-    lock = FileLock(output / f".{config}.lock")
+def _lock(file: Path, item: object, *, wait: bool = False) -> Iterator[None]:
+    """Keeps other builds away from `item`: a second one is refused, or waits until the first has ended."""
+    lock = FileLock(file)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=-1 if wait else 0)
     except Timeout as error:
-        raise UsageError(output / config, "is being built by another process", "wait until it has ended") from error
+        raise UsageError(item, "is being built by another process", "wait until it has ended") from error
     try:
         yield
     finally:
-        Path(lock.lock_file).unlink(missing_ok=True)
+        file.unlink(missing_ok=True)
         lock.release()
 
 
@@ -282,12 +284,11 @@ def _write_shards(
 
 def _ordered(staging: Path, tasks: list[ShardTask]) -> list[ShardTask]:
     """The tasks with captions in the order of the tracks, sorted into the staging folder where they are not."""
-    total = sum(sum(rows) for rows in {task.split: task.rows for task in tasks}.values())
-    if not tasks or is_ordered(tasks[0].spans, total):
+    if not tasks or is_ordered(Path(tasks[0].captions), tasks[0].spans):
         return tasks
     ids = lp_musiccaps.track_ids(tasks[0].tracks)
     ordered = staging / ORDERED_FILE
-    spans = write_ordered(Path(tasks[0].captions), lp_musiccaps.CAPTION_COLUMNS, ids, ordered)
+    spans = write_ordered(Path(tasks[0].captions), ids, ordered)
     return [dataclasses.replace(task, captions=str(ordered), spans=spans) for task in tasks]
 
 
@@ -355,9 +356,15 @@ def _put_in_place(staging: Path, target: Path) -> None:
 
 
 def _configs_of_card(card: Path) -> list[str]:
+    """The configurations in the order of the card; none where somebody has edited it beyond reading."""
+    import yaml
     from huggingface_hub import DatasetCard
 
     if not card.is_file():
         return []
-    configs = DatasetCard.load(card).data.get("configs") or []
-    return [str(config.get("config_name")) for config in configs]
+    try:
+        configs = DatasetCard.load(card).data.get("configs")
+    except (ValueError, yaml.YAMLError):  # it is rendered anew
+        return []
+    known = configs if isinstance(configs, list) else []
+    return [str(config.get("config_name")) for config in known if isinstance(config, dict)]

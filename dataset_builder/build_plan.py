@@ -14,6 +14,7 @@ import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import soundfile
 
 from dataset_builder import lp_musiccaps
 from dataset_builder.lp_musiccaps import AudioFiles, Survey
@@ -58,7 +59,7 @@ def make_plan(
         with path.open("rb") as table:
             table.seek(-min(FOOTER_BYTES, path.stat().st_size), os.SEEK_END)
             state.update(table.read())
-    versions = f"{FORMAT} {datasets.__version__} {pa.__version__}"
+    versions = f"{FORMAT} {datasets.__version__} {pa.__version__} {soundfile.__libsndfile_version__}"
     options = [layout, found.instructions, str(audio_root), audio, left_out, shard_bytes, versions]
     state.update(json.dumps(options).encode())
     text_bytes = _uncompressed(tracks) + _uncompressed(captions)

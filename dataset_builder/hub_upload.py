@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete, HfApi
-from huggingface_hub.errors import HfHubHTTPError, HTTPError
+from huggingface_hub.errors import HfHubHTTPError, HTTPError, RevisionNotFoundError
 
 from lpmc_errors import Interrupted, LpmcError
 
@@ -80,10 +80,21 @@ class LocalFiles:
     directory: Path
     names: Sequence[str]
     sizes: dict[str, int] = field(init=False)
+    _written: dict[str, int] = field(init=False)  # when, in nanoseconds
     _sha256: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.sizes = {name: (self.directory / name).stat().st_size for name in self.names}
+        found = {name: (self.directory / name).stat() for name in self.names}
+        self.sizes = {name: status.st_size for name, status in found.items()}
+        self._written = {name: status.st_mtime_ns for name, status in found.items()}
+
+    def check_untouched(self) -> None:
+        """Raise `HubAwayError` when a file is not any more what was checked before the push, as in a new build."""
+        for name in self.names:
+            path = self.directory / name
+            status = path.stat() if path.is_file() else None
+            if status is None or (status.st_size, status.st_mtime_ns) != (self.sizes[name], self._written[name]):
+                raise HubAwayError(path, "changed while the push ran", "run the same command again")
 
     def is_same(self, name: str, remote: RemoteFile | None) -> bool:
         """Whether the Hub has exactly this file. Reads it only when its size is right."""
@@ -211,6 +222,7 @@ class HubUpload:
         copies = [CommitOperationCopy(name, name, src_revision=staged) for name in large] if staged else []
         deletions = [CommitOperationDelete(name) for name in deleted]
         self._say("publishing")
+        self._files.check_untouched()
         info = self._commit([*deletions, *copies, *additions], self._message, None, state.sha)
         self._sent.update(operation.path_in_repo for operation in additions)
         self._arrived([name for name in missing if name not in set(large)])
@@ -303,7 +315,7 @@ def patiently(
         except (HfHubHTTPError, HTTPError, OSError, RuntimeError) as error:
             fault = _cause(error)
             status = fault.response.status_code if isinstance(fault, HfHubHTTPError) else None
-            if status == 412:
+            if status == 412 or isinstance(fault, RevisionNotFoundError):  # the branch, when another push drops it
                 raise HubAwayError(
                     "the repository",
                     "was changed by somebody else while this was sent",

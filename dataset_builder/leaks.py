@@ -32,6 +32,9 @@ KINDS = {
 }
 """Every kind of leak, the gravest first, and what is the matter with its training tracks."""
 
+ALLOWABLE_LEAKS = frozenset({"artist", "recording"})
+"""What corpora's own splits may share, if somebody says so; the other kinds are evaluation sets."""
+
 EVALUATION_SPLITS = ("valid", "val", "dev", "test", "eval", "holdout", "held_out")  # and what begins so: `validation`
 UNUSED_SPLITS = frozenset({"omitted"})  # of Slakh's redux: doublets that its authors took out of all three splits
 EVALUATION_ONLY = frozenset(source for source, known in SOURCES.items() if known.evaluation_only)

@@ -40,10 +40,12 @@ AUDIO_SUFFIXES = (
 )
 
 _MAY_NAME_FILES = ("reason", "backend", "model_asked", "model_answered")
+# The folders of an absolute path; they may hold spaces where the path begins the text or a quotation.
 _FOLDERS = re.compile(
-    r"(?:file://|(?<![\w/.:]))(?:/(?:[^\s/'\"]+/)+|[A-Za-z]:\\(?:[^\s\\'\"]+\\)*)"
-)  # of an absolute path
-_WINDOWS_PATH = re.compile(r"[A-Za-z]:[\\/]|\\\\")  # absolute, with a drive or a share
+    r"(?:^|(?<=['\"]))(?:/|~|[A-Za-z]:\\|\\\\)(?:[^/\\'\"\n]*[/\\])+"
+    r"|(?:file://|(?<![\w/.:]))(?:[/~](?:[^\s/'\"]+/)+|(?:[A-Za-z]:\\|\\\\)(?:[^\s\\'\"]+\\)*)"
+)
+_NAMES_FOLDERS = re.compile(r"[A-Za-z]:[\\/]|\\\\|file:|~", re.IGNORECASE)  # a drive, a share, a URL, a user's home
 _SPLIT_NAME = re.compile(r"\w+(\.\w+)*")  # what datasets accepts as the name of a split
 _SPLIT_ORDER = ("train", "valid", "validation", "test")
 _INSTRUCTION_NAME = re.compile(r"[a-z][a-z0-9_]*")  # becomes a column name
@@ -100,7 +102,11 @@ SCORE_FIELDS = {
     "near_duplicates": INTEGER,
 }
 _SCORE_LISTS = ("unsupported", "soft", "contradictions")
-CAPTION_COLUMNS = tuple(dict.fromkeys(("track_id", "caption", "new_attributes", *PROVENANCE_FIELDS, *SCORE_FIELDS)))
+# What is read of the captions table, and as what: another writer may have made large strings or dictionaries of it.
+CAPTION_SCHEMA = datasets.Features(
+    {"track_id": STRING, "caption": STRING, "new_attributes": STRINGS, **PROVENANCE_FIELDS, **SCORE_FIELDS}
+).arrow_schema.remove_metadata()
+CAPTION_COLUMNS = tuple(CAPTION_SCHEMA.names)
 
 
 @dataclass(frozen=True)
@@ -119,7 +125,7 @@ class Chunk:
         kind = kind or pa.string()
         if name not in self.tracks.schema.names:
             return pa.nulls(len(self), kind)
-        return _one(self.tracks.column(name)).cast(kind)
+        return _cast(self.tracks.column(name), kind, f"{self.source}, column {name}")
 
     @cached_property
     def extra(self) -> list[dict[str, Any]]:
@@ -288,6 +294,15 @@ def _one(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
 
 
+def _cast(column: pa.Array | pa.ChunkedArray, kind: pa.DataType, item: str) -> pa.Array:
+    """A column of any writer as one array of `kind`. Raises `JoinError`."""
+    try:
+        return _one(column).cast(kind)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+        problem = f"a value does not fit its column: {' '.join(str(error).split())}"
+        raise JoinError(item, problem, "correct the table") from error
+
+
 def published_columns(
     layout: str, instructions: Sequence[str], chunk: Chunk, captions: pa.Table, audio_root: str | None
 ) -> dict[str, pa.Array]:
@@ -398,7 +413,8 @@ def published_path(audio_path: str | None, audio_root: str | None) -> str | None
     """`audio_path` as it may be published: relative to the audio root, or the base name; never an absolute path."""
     if not audio_path:
         return None
-    if _WINDOWS_PATH.match(audio_path):
+    audio_path = os.fsencode(audio_path).decode(errors="replace")  # a folder's name need not be UTF-8
+    if _NAMES_FOLDERS.match(audio_path):
         return re.split(r"[\\/]", audio_path)[-1]
     if not os.path.isabs(audio_path):
         relative = posixpath.normpath(audio_path.replace(os.sep, "/"))
@@ -505,16 +521,14 @@ def _survey_captions(
                     missing = _ids(batch).filter(pc.is_null(position))
                     unknown.update(dict.fromkeys(missing.to_pylist()))
                     continue
-                for name in pc.unique(_one(batch.column("instruction"))).to_pylist():
+                names = _cast(batch.column("instruction"), pa.string(), "column instruction")
+                for name in pc.unique(names).to_pylist():
                     if name is None or not _INSTRUCTION_NAME.fullmatch(name):
                         raise JoinError(
                             captions, f"{name!r} is no instruction", "make the table with `lpmc pseudo-caption`"
                         )
                     instructions.setdefault(name, len(instructions))
-                number = pc.index_in(
-                    _one(batch.column("instruction")).cast(pa.string()),
-                    value_set=pa.array(list(instructions), pa.string()),
-                )
+                number = pc.index_in(names, value_set=pa.array(list(instructions), pa.string()))
                 places = position.to_numpy().astype(np.int64)
                 keys.append(places * base + number.to_numpy())
                 if len(places):
@@ -546,8 +560,8 @@ def _survey_captions(
 
 
 def _any_kept(batch: pa.RecordBatch) -> bool:
-    ok = pc.equal(_one(batch.column("outcome")), "ok")
-    template = pc.fill_null(pc.equal(_one(batch.column("caption_origin")), TEMPLATE_ORIGIN), False)
+    ok = pc.equal(_texts(batch, "outcome"), "ok")
+    template = pc.equal(_texts(batch, "caption_origin"), TEMPLATE_ORIGIN)
     return bool(pc.any(pc.or_(ok, template)).as_py())
 
 
@@ -567,13 +581,13 @@ def track_ids(tracks: str) -> pa.Array:
 
 
 def _ids(rows: pa.RecordBatch | pa.Table) -> pa.Array:
-    return _one(rows.column("track_id")).cast(pa.string())  # another writer may have made them large strings
+    return _cast(rows.column("track_id"), pa.string(), "column track_id")
 
 
 def _texts(rows: pa.RecordBatch | pa.Table, name: str) -> pa.Array:
     if name not in rows.schema.names:
         return pa.array([""] * rows.num_rows, pa.string())
-    return pc.fill_null(_one(rows.column(name)).cast(pa.string()), "")
+    return pc.fill_null(_cast(rows.column(name), pa.string(), f"column {name}"), "")
 
 
 def _splits(rows: pa.RecordBatch | pa.Table) -> pa.Array:
@@ -660,11 +674,16 @@ def captions_of(chunk: Chunk, captions: pq.ParquetFile, spans: Sequence[tuple[in
         if position.null_count == len(position):
             continue
         rows = captions.read_row_group(group, list(CAPTION_COLUMNS)).append_column("position", position)
-        parts.append(rows.filter(pc.is_valid(position)))
+        parts.append(caption_rows(rows.filter(pc.is_valid(position))))
     if not parts:
-        empty = captions.schema_arrow.empty_table().select(list(CAPTION_COLUMNS))
-        return empty.append_column("position", pa.array([], pa.int32()))
+        return CAPTION_SCHEMA.empty_table().append_column("position", pa.array([], pa.int32()))
     return pa.concat_tables(parts).sort_by([("position", "ascending"), ("instruction", "ascending")])
+
+
+def caption_rows(rows: pa.Table) -> pa.Table:
+    """Rows of the captions table in its own types, with `position`. Raises `JoinError`."""
+    columns = [_cast(rows.column(field.name), field.type, f"captions, column {field.name}") for field in CAPTION_SCHEMA]
+    return pa.Table.from_arrays(columns, schema=CAPTION_SCHEMA).append_column("position", rows.column("position"))
 
 
 # ---- The user's audio -----------------------------------------------------------------------------------------------
@@ -688,7 +707,8 @@ class AudioFiles:
             path = os.path.join(self.root, audio_path)
             if os.path.isfile(path):
                 return path
-        return next((self._by_name[name] for name in ids if self._tells(name) and self._by_name.get(name)), None)
+        found = (self._by_name.get(name) for name in ids if self._tells(name))
+        return next((path for path in found if path and os.path.isfile(path)), None)  # no pipe, no broken link
 
     def _tells(self, name: str | None) -> TypeGuard[str]:
         return name is not None and len(name) >= self.SHORTEST_ID
@@ -716,6 +736,8 @@ def join_audio(rows: datasets.Dataset, audio_root: str) -> tuple[datasets.Datase
     torchcodec: `cast_column("audio", Audio(decode=False))` gives the paths. Raises `JoinError` for a missing folder.
     """
     _check_audio_root(audio_root)
+    if not isinstance(rows, datasets.Dataset):
+        raise JoinError(type(rows).__name__, "cannot be joined", "load one split, without streaming")
     files = AudioFiles(audio_root)
     names = [name for name in ("track_id", "fname", "ytid", "path") if name in rows.column_names]
     found: list[str | None] = []

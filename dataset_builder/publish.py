@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import DatasetCard, HfApi
+from huggingface_hub import DatasetCard, HfApi, get_token
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -32,9 +32,9 @@ from dataset_builder.hub_upload import (
 )
 from dataset_builder.publish_checks import check_audio_licences, check_private_content
 from hub_cards.croissant import CROISSANT_FILE
-from hub_cards.facts import MAKING_FILE, PIPELINE_FILE, config_names, shard_files
+from hub_cards.facts import MAKING_FILE, PIPELINE_FILE, config_names, read_config, shard_files
 from hub_cards.lint import CARD, lint_dataset
-from hub_cards.render import LICENCES_FILE
+from hub_cards.render import LICENCES_FILE, gates
 from lpmc_errors import LpmcError, UsageError
 
 GATES = ("auto", "manual")  # how the Hub grants access: to everybody who asks, or after a look
@@ -57,6 +57,12 @@ class PushPlan:
     changed: tuple[str, ...]
     same: tuple[str, ...]
     deleted: tuple[str, ...]
+    terms: tuple[str, ...] = ()  # sources whose terms the card asks readers to agree to
+
+    @property
+    def asks_nobody(self) -> bool:
+        """Whether the card has terms to agree to and the Hub will not show them: it asks at a gate only."""
+        return bool(self.terms) and not self.gated and not self.private
 
     @property
     def bytes_in_all(self) -> int:
@@ -129,7 +135,7 @@ def push_dataset(
             files,
             message=f"Publish {', '.join(configs)}",
             obsolete=lambda name: _is_obsolete(name, configs),
-            guard=lambda state: _check_remote(repo_id, state, configs, private),
+            guard=lambda state: _check_remote(repo_id, state, files, configs, private),
             progress=tell,
         )
         done = upload.run()
@@ -180,17 +186,17 @@ def _checked_files(directory: Path, repo_id: str, private: bool, gated: str | No
     _check_repo_id(repo_id)
     if gated is not None and gated not in GATES:
         raise UsageError(f"--gated {gated}", "is no way to grant access", f"write {' or '.join(GATES)}")
-    names = published_files(directory)
+    files = LocalFiles(directory, published_files(directory))
     problems = lint_dataset(directory)
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise LpmcError(
             directory / problems[0].path, f"{problems[0].message}{more}", "run `lpmc build` again, then push"
         )
-    check_private_content(directory, names)
+    check_private_content(directory, list(files.names))
     if not private:
         check_audio_licences(directory, config_names(directory))
-    return LocalFiles(directory, names)
+    return files
 
 
 def _check_repo_id(repo_id: str) -> None:
@@ -216,7 +222,7 @@ def _plan(
         api.whoami()  # raises for a wrong token, with which every repository looks as if it were not there
         state = None
     if state is not None:
-        _check_remote(repo_id, state, configs, private)
+        _check_remote(repo_id, state, files, configs, private)
     todo = files.difference(state.files if state else {}, lambda name: _is_obsolete(name, configs))
     return PushPlan(
         repo_id=repo_id,
@@ -228,6 +234,7 @@ def _plan(
         changed=todo.changed,
         same=todo.same,
         deleted=todo.deleted,
+        terms=tuple(licence.title for licence, _ in gates([read_config(files.directory, name) for name in configs])),
     )
 
 
@@ -253,12 +260,19 @@ def _is_obsolete(name: str, configs: list[str]) -> bool:
     )
 
 
-def _check_remote(repo_id: str, state: RemoteState, configs: list[str], private: bool) -> None:
+def _check_remote(repo_id: str, state: RemoteState, files: LocalFiles, configs: list[str], private: bool) -> None:
     if private and not state.private:
         raise HubError(
             repo_id, "exists and is public, but --private was asked for", "make it private there, or choose another"
         )
     there = {name.split("/")[0] for name in state.files if name.endswith(f"/{MAKING_FILE}")}
+    foreign = sorted(name for name in state.files if name in set(files.names) or _is_obsolete(name, configs))
+    if foreign and not there:
+        raise HubError(
+            repo_id,
+            f"is somebody's own: it holds {foreign[0]}, which no `lpmc push` sent and this one would replace",
+            "choose another name, or delete that there first",
+        )
     missing = sorted(there - set(configs))
     if missing:
         raise HubError(
@@ -272,7 +286,8 @@ def _check_remote(repo_id: str, state: RemoteState, configs: list[str], private:
 def _quiet_client(say: Callable[[str], None]) -> Iterator[None]:
     """Keep the client's own bars and warnings away: one bar is enough, and its warnings hold signed addresses.
 
-    That it waits, and how long, is passed on.
+    That it waits, and how long, is passed on. Its records must not reach the root's handlers either: a library that is
+    used before (mlcroissant, through absl) may have made one that prints.
     """
 
     def heard(record: logging.LogRecord) -> bool:
@@ -282,13 +297,16 @@ def _quiet_client(say: Callable[[str], None]) -> Iterator[None]:
         return False
 
     bars = not are_progress_bars_disabled()
-    handlers = logging.getLogger("huggingface_hub").handlers
+    client = logging.getLogger("huggingface_hub")
+    handlers, propagates = client.handlers, client.propagate
+    client.propagate = False
     disable_progress_bars()
     for handler in handlers:
         handler.addFilter(heard)
     try:
         yield
     finally:
+        client.propagate = propagates
         for handler in handlers:
             handler.removeFilter(heard)
         if bars:
@@ -298,8 +316,11 @@ def _quiet_client(say: Callable[[str], None]) -> Iterator[None]:
 @contextmanager
 def _hub_faults_named(repo_id: str, token: str | None) -> Iterator[None]:
     """Turn what the client raises into one line for the person at the keyboard, with no token in it."""
+    token = token or get_token()
     try:
         yield
+    except UnicodeEncodeError:  # of the header that carries it
+        raise HubError(repo_id, "the token holds characters that no token has", _SIGN_IN) from None
     except LpmcError as error:
         if token and token in str(error):
             raise HubError(repo_id, str(error).replace(token, "hf_...")) from None

@@ -6,9 +6,10 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing.connection import wait as wait_for_end
 from typing import Any
 
@@ -47,7 +48,8 @@ def run_tasks(tasks: Sequence[ShardTask], num_proc: int, progress: Callable[[int
         min(num_proc, len(tasks)), mp_context=context, initializer=_start_worker, initargs=(counter, stop)
     )
     try:
-        waiting = {pool.submit(_write, task) for task in tasks}
+        with _ctrl_c_held():
+            waiting = {pool.submit(_write, task) for task in tasks}
         while waiting:
             ended, waiting = wait(waiting, POLL_SECONDS, FIRST_EXCEPTION)
             for future in ended:
@@ -64,9 +66,25 @@ def run_tasks(tasks: Sequence[ShardTask], num_proc: int, progress: Callable[[int
         pool.shutdown(cancel_futures=True)
 
 
+@contextmanager
+def _ctrl_c_held() -> Iterator[None]:
+    """Ctrl-C reaches every process of a terminal; those that are started here never see it: the parent decides.
+
+    The parent sees it when the block ends. A worker that ignored it only once it runs would die while it starts.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _start_worker(counter: Any, stop: Any) -> None:
     _shared.update(counter=counter, stop=stop)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -30,6 +30,7 @@ MAX_SHARD_BYTES = 128_000_000  # of audio, or of text before compression; small 
 MAX_SHARDS = 1_000  # of one split: beyond it shards grow (the Hub wants fewer than 10,000 files a folder)
 AUDIO_ROWS_PER_GROUP = 100  # what the Hub's page on audio data sets recommends
 TEXT_ROWS_PER_GROUP = 5_000  # about 10 MB of captions and provenance
+MAX_AUDIO_BYTES = 2**31 - 1  # of one file: Arrow's offsets have 32 bits
 MAX_GROUP_BYTES = 100_000_000  # `datasets`' own bound of a row group; whole songs reach it before 100 rows
 
 _AUDIO_TYPE = pa.struct({"bytes": pa.binary(), "path": pa.string()})
@@ -251,6 +252,10 @@ def _audio(task: ShardTask, chunk: Chunk, tally: Tally) -> Iterator[dict[str, An
             continue
         shown = lp_musiccaps.published_path(found, files.root)
         try:
+            if os.path.getsize(found) > MAX_AUDIO_BYTES:
+                tally.failed_audio.append((track_id, f"{shown}: is larger than 2 GiB, which no Parquet value can be"))
+                yield None
+                continue
             content = Path(found).read_bytes()
         except OSError as error:
             tally.failed_audio.append((track_id, f"{shown}: cannot be opened ({error.strerror or error})"))

@@ -24,7 +24,8 @@ SHORTEST = 5  # letters of a word that is looked at: of four-letter words too ma
 TWO_SLIPS_FROM = 9  # letters; shorter words may have one wrong, and
 LONGER_THAN = 6  # letters; up to these a letter may be wrong only for one that sounds alike ("folky" is no "foley")
 RARE = 5  # tracks; a word of at most so many may be a slip, whatever else the corpus holds ...
-RARER_THAN = 20  # ... one of more only where the word that is meant has this many times as many
+RARER_THAN = 20  # ... one of more only where the word that is meant has this many times as many, ...
+MUSICAL_RARER_THAN = 4  # ... or this many times, where a musical term is meant (MagnaTagATune's own tag `clasical`)
 FREQUENT = 20  # tracks; from here on a word of the corpus that no dictionary has can be what was meant
 _HEARD_ALIKE = ("aeiouy", "ckq", "sxz", "gj", "pf", "bp", "dt", "mn")  # letters that are taken for each other
 # British and American spellings of one word; either is right where the other is known.
@@ -147,9 +148,9 @@ def _meant_words(words: Counter[str]) -> dict[str, str]:
 
 
 def _is_rarer(count: int, of_meant: int, meant: str) -> bool:
-    if count * RARER_THAN <= of_meant:
-        return True
-    return count <= RARE and meant in _musical_words()
+    if meant in _musical_words():
+        return count <= RARE or count * MUSICAL_RARER_THAN <= of_meant
+    return count * RARER_THAN <= of_meant
 
 
 def _is_slip(word: str, meant: str) -> bool:

@@ -46,7 +46,10 @@ class TaggedTrack:
     album: str | None = None
     year: int | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
-    dropped_tags: tuple[str, ...] = ()  # empty and repeated ones as they stood, for the report; not in the table
+    # Both are for the report and not in the table: empty and repeated tags as they stood, and whether the audio lies in
+    # the corpus's own table, where `audio_path` only names it.
+    dropped_tags: tuple[str, ...] = ()
+    has_embedded_audio: bool = False
 
 
 TRACKS_SCHEMA = pa.schema(

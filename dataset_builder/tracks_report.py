@@ -55,10 +55,14 @@ class ContradictoryTags:
 
 @dataclass(frozen=True)
 class AudioFiles:
-    """Which of the audio files that the corpus names are there. `missing_files` are the first that are not."""
+    """Which of the audio files that the corpus names are there. `missing_files` are the first that are not.
+
+    `embedded` are tracks whose audio lies in the corpus's own table and in no file; they are neither named nor missing.
+    """
 
     root: str
     named: int
+    embedded: int
     missing: int
     missing_files: tuple[str, ...]
 
@@ -146,8 +150,8 @@ class TracksSurvey:
                 pair = (first, second) if first < second else (second, first)
                 self._pairs[pair] += 1
                 self._pair_examples.setdefault(pair, track.track_id)
-        if track.audio_path is not None:
-            self._audio.look_for(track.audio_path)
+        if track.audio_path is not None or track.has_embedded_audio:
+            self._audio.look_for(track.audio_path, track.has_embedded_audio)
         self._leaks.add(track.track_id, track.split, track.source, track.artist, track.extra)
 
     def finish(self) -> TracksReport:
@@ -204,21 +208,27 @@ class _AudioLooker:
         self._root = root
         self._folders: dict[str, frozenset[str]] = {}
         self._named = 0
+        self._embedded = 0
         self._missing = 0
         self._missing_files: list[str] = []
 
-    def look_for(self, path: str) -> None:
-        self._named += 1
-        folder, name = posixpath.split(path)
+    def look_for(self, path: str | None, embedded: bool) -> None:
+        """Take the next track: its file, and whether the corpus itself holds its audio."""
+        folder, name = posixpath.split(path or "")
         if folder not in self._folders:
             self._folders[folder] = _file_names(os.path.join(self._root, folder))
-        if name not in self._folders[folder]:
+        if name in self._folders[folder]:
+            self._named += 1
+        elif embedded:
+            self._embedded += 1
+        elif path is not None:
+            self._named += 1
             self._missing += 1
             if len(self._missing_files) < EXAMPLES:
                 self._missing_files.append(path)
 
     def found(self) -> AudioFiles:
-        return AudioFiles(str(self._root), self._named, self._missing, tuple(self._missing_files))
+        return AudioFiles(str(self._root), self._named, self._embedded, self._missing, tuple(self._missing_files))
 
 
 def _file_names(folder: str) -> frozenset[str]:

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dataset_builder.leaks import KINDS
-from dataset_builder.tracks_report import TracksReport, printable
+from dataset_builder.leaks import ALLOWABLE_LEAKS, KINDS
+from dataset_builder.tracks_report import TracksReport
 
 SHOWN = 5  # names a line; all of them are in the JSON
 NO_SPLIT = "(none, becomes train)"
@@ -21,7 +21,7 @@ Line = tuple[str, str]  # subject and what there is to say
 
 def print_report(report: TracksReport) -> None:
     """Print the report on standard output: a table on a terminal, plain lines elsewhere."""
-    lines = [(printable(subject), printable(text)) for subject, text in report_lines(report)]
+    lines = [(subject, plain_line(text)) for subject, text in report_lines(report)]
     console = Console()
     if not console.is_terminal:
         width = max(len(subject) for subject, _ in lines)
@@ -35,6 +35,13 @@ def print_report(report: TracksReport) -> None:
         style = "red" if subject == "LEAK" else "yellow" if subject in WARNINGS else ""
         table.add_row(Text(subject, style=style), Text(text))  # as Text: a clip's name is `[ytid]-[0-10]`
     console.print(table)
+
+
+def plain_line(text: str) -> str:
+    """`text` in one line: line ends, signs that steer a terminal and half characters are written as escapes."""
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
 def report_lines(report: TracksReport) -> Iterator[Line]:
@@ -82,8 +89,15 @@ def _doubts_about_tags(report: TracksReport) -> Iterator[Line]:
 
 def _audio(report: TracksReport) -> Iterator[Line]:
     audio = report.audio
+    if audio.embedded:
+        yield (
+            "audio",
+            f"embedded in the table for {_number(audio.embedded, 'track')}, where `lpmc build` does not read it: "
+            "save it in files named as `audio_path` says and give their folder as --audio-root",
+        )
     if not audio.named:
-        yield "audio", "the corpus names no files"
+        if not audio.embedded:
+            yield "audio", "the corpus names no files"
     elif audio.missing == audio.named:
         yield (
             "audio",
@@ -114,7 +128,9 @@ def _leaks(report: TracksReport) -> Iterator[Line]:
         names = [f"{leak.item} ({leak.training_tracks:,}, e.g. {leak.example})" for leak in items]
         yield "LEAK", _named(f"{_number(count, 'training track')} {KINDS[kind]}", names, len(names))
     if report.leaks:
-        yield "", "`lpmc build` refuses them (see its --leaks)"
+        grave = report.leaks.by_kind.keys() - ALLOWABLE_LEAKS
+        keep = "" if grave else "; with --leaks allow it keeps them, as official splits that share artists need it"
+        yield "", f"`lpmc build` refuses them; with --leaks drop it leaves these training tracks out{keep}"
     if report.leaks.between_evaluations:
         shared = ", ".join(f"{_number(n, kind)}" for kind, n in report.leaks.between_evaluations.items())
         yield "evaluation splits", f"share {shared}"

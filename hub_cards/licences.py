@@ -22,17 +22,20 @@ HUB_LICENCES = frozenset(f"{_CREATIVE_COMMONS} {_OTHERS}".split())
 """The identifiers that `license:` may have (https://huggingface.co/docs/hub/repositories-licenses, read in 2026)."""
 
 # Ports of a licence to one country, as tracks name them; the Hub tells versions apart, not countries.
-_PORTED = (
-    r"(?:united-states|us|england-and-wales|england-wales|uk|germany|de|france|fr|spain|es|italy|it|netherlands|nl)"
+_COUNTRIES = (
+    "argentina australia austria belgium brazil bulgaria canada chile china china-mainland colombia costa-rica croatia "
+    "czech-republic denmark ecuador egypt estonia finland france germany greece guatemala hong-kong hungary igo india "
+    "ireland israel italy japan korea south-korea luxembourg macedonia malaysia malta mexico netherlands new-zealand "
+    "norway peru philippines poland portugal puerto-rico romania scotland serbia singapore slovenia south-africa spain "
+    "sweden switzerland taiwan thailand uganda uk england-and-wales england-wales uk-england-and-wales "
+    "uk-england-wales uk-scotland united-kingdom united-states us usa vietnam"
 )
+_PORTED = rf"(?:{'|'.join(_COUNTRIES.split())}|[a-z]{{2}})"
+_PUBLIC_DOMAIN_MARK = "cc-mark"
 
 
-def hub_licence(text: str) -> str | None:
-    """The Hub's identifier of a licence that a corpus names in its own way, None when there is none.
-
-    Understands `CC BY-NC-SA 4.0`, `Attribution-NonCommercial 3.0 International`, CC0 and creativecommons.org addresses.
-    The Public Domain Mark has none: it is no licence but somebody's statement that nobody owns the work.
-    """
+def _name(text: str) -> str:
+    """A licence in the Hub's spelling, whether the Hub knows it or not: `cc-by-nc-nd-2.0`; any other text as it is."""
     name = re.sub(r"\([^)]*\)", " ", text).strip().lower()  # `CC BY-SA 4.0 (text)`
     if name in HUB_LICENCES:
         return name
@@ -45,13 +48,23 @@ def hub_licence(text: str) -> str | None:
     )  # the long names of FMA's tracks.csv
     words = re.sub(r"share[ -]?alike", "sa", words)
     words = re.sub(r"no[ -]?deriv(ative)?s?( works)?", "nd", words)
-    words = re.sub(r"\b(creative commons|international|unported|license|licence|universal)\b", " ", words)
+    words = re.sub(r"\b(creative commons|international|unported|generic|license|licence|universal)\b", " ", words)
     words = re.sub(r"[^a-z0-9.]+", "-", words).strip("-")
     if re.fullmatch(r"(cc-?)?(0|zero)(-1.0)?", words) or words in {"cc0", "cc0-1.0"}:
         return "cc0-1.0"
     words = re.sub(rf"(?<=\d)-{_PORTED}$", "", words)
-    words = words if words.startswith("cc") else f"cc-{words}"
-    return words if words in HUB_LICENCES else None
+    words = words.replace("public-domain-mark", _PUBLIC_DOMAIN_MARK)
+    return words if words.startswith("cc") else f"cc-{words}"
+
+
+def hub_licence(text: str) -> str | None:
+    """The Hub's identifier of a licence that a corpus names in its own way, None when there is none.
+
+    Understands `CC BY-NC-SA 4.0`, `Attribution-NonCommercial 3.0 International`, CC0 and creativecommons.org addresses.
+    The Public Domain Mark has none: it is no licence but somebody's statement that nobody owns the work.
+    """
+    name = _name(text)
+    return name if name in HUB_LICENCES else None
 
 
 @dataclass(frozen=True)
@@ -102,7 +115,7 @@ SOURCES = {
         "CC BY-SA 4.0",
         "cc-by-sa-4.0",
         False,
-        gate="its audio lies on YouTube, is not part of this data set and may not be passed on",
+        gate="its audio lies on YouTube and may not be passed on",
     ),
     "msd_ecals": SourceLicence(
         "Million Song Dataset, ECALS tags",
@@ -120,25 +133,40 @@ SOURCES = {
         True,
         gate="its stated licence has changed from non-commercial to CC BY-SA 3.0, so that what holds is unclear",
     ),
-    "rendered": SourceLicence("Rendered scores", "rendered for this data set", "exact, from the score", None, True),
+    "rendered": SourceLicence(
+        "Rendered scores", "rendered for this data set", "exact, from the score; as its rows state", None, True
+    ),
 }
 
 
 _TERMS_PER_TRACK = ("fma", "mtg_jamendo", "song_describer", "jamendo_max_caps")
 _NO_TERMS = frozenset({"unknown", "other"})
+# The conditions of the six licences that Creative Commons has now and of the first ones, which went without BY.
+_COPY_AND_PASS_ON = re.compile(r"cc(?P<conditions>(?:-(?:by|nc|nd|sa))+)(?:-[1-4]\.\d)?")
+_RESERVED = re.compile(r"\b(?:only|reserved|not|without|except|permission|sampling)\b", re.IGNORECASE)
 
 
 def audio_publishable(source: str, licence: str | None) -> bool:
     """Whether a public data set may carry the audio of a row of `source` that states `licence`.
 
     Corpora with one licence for all their audio answer for themselves. Where each track has its own, and in a user's
-    own corpus, the row must state one that the Hub knows: silence, `unknown` or terms of the owner's are no permission.
+    own corpus, the row must state one: silence, `unknown` or terms of the owner's are no permission. What the Hub has
+    an identifier for will do, and so does any other Creative Commons licence, of every version and country, as all let
+    unchanged copies be passed on (their sampling licences are no such ones). So does the Public Domain Mark: by it
+    nobody is left whose permission could be asked.
     """
     known = SOURCES.get(source)
     if known is not None and source not in _TERMS_PER_TRACK:
         return known.audio_redistributable
-    identifier = hub_licence(licence or "")
-    return identifier is not None and identifier not in _NO_TERMS
+    if _RESERVED.search(licence or ""):  # also in brackets: `CC BY 4.0 (annotations only)`
+        return False
+    name = _name(licence or "")
+    if name in HUB_LICENCES:
+        return name not in _NO_TERMS
+    if re.fullmatch(rf"{_PUBLIC_DOMAIN_MARK}(-1\.0)?", name):
+        return True
+    match = _COPY_AND_PASS_ON.fullmatch(name)
+    return match is not None and not {"nd", "sa"} <= set(match["conditions"].split("-"))
 
 
 def source_licence(source: str) -> SourceLicence:

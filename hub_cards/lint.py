@@ -15,7 +15,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from hub_cards.croissant import CROISSANT_FILE, lint_croissant
-from hub_cards.facts import MAKING_FILE, ConfigFacts, config_names, read_config, shard_files, split_facts
+from hub_cards.facts import (
+    MAKING_FILE,
+    SHARD_NAME,
+    ConfigFacts,
+    config_names,
+    read_config,
+    shard_files,
+    split_facts,
+)
 from hub_cards.lint_common import (
     CARD,
     Problem,
@@ -28,9 +36,20 @@ from hub_cards.lint_common import (
     lint_texts,
     misread,
     read_front_matter,
+    read_text,
+    untraced,
 )
-from hub_cards.numbers import gather
-from hub_cards.render import LICENCES_FILE, SIZE_CATEGORIES, gates, render_dataset_card, render_licences, size_category
+from hub_cards.numbers import gather, untraced_numbers
+from hub_cards.render import (
+    LICENCES_FILE,
+    SIZE_CATEGORIES,
+    dataset_licences,
+    gates,
+    render_dataset_card,
+    render_licences,
+    size_category,
+)
+from hub_cards.rendering import NUMBER
 
 __all__ = ["CARD", "Problem", "find_absolute_paths", "find_secrets", "lint_dataset"]
 
@@ -47,7 +66,8 @@ _GATE_TEXTS = ("extra_gated_heading", "extra_gated_prompt", "extra_gated_descrip
 def lint_dataset(directory: Path) -> list[Problem]:
     """Every problem of a data set directory, an empty list when there is none.
 
-    Checks the front matter's types and licence, that each split's rows and bytes are those of the Parquet footers, that
+    Checks the front matter's types, that its licence is that of rows and sources and that what the card says about
+    licences and its warnings are still there, that each split's rows and bytes are those of the Parquet footers, that
     every Parquet file belongs to one split, that there is one default configuration, that features fit the files, that
     counts add up, that every number of the card is what the files give, that relative links lead somewhere, that
     croissant.json (where there is one) describes the files, and that no absolute path and no key is published.
@@ -65,7 +85,7 @@ def lint_dataset(directory: Path) -> list[Problem]:
     problems += _lint_configs(directory, front)
     try:
         facts = _facts(directory, front)
-    except (pa.ArrowInvalid, OSError, ValueError, KeyError, TypeError, StopIteration) as error:
+    except (pa.ArrowInvalid, OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
         if not any("cannot be read" in problem.message for problem in problems):
             problems.append(Problem(CARD, f"cannot be compared with the files: {' '.join(str(error).split())}"))
         return problems
@@ -126,8 +146,12 @@ def _lint_configs(directory: Path, front: Mapping[str, Any]) -> Iterator[Problem
             yield from lint_texts(entry, ("split",))
         files = {str(entry.get("split")): entry.get("path") for entry in entries}
         for split, pattern in files.items():
-            matched = [path for glob in as_list(pattern) for path in directory.glob(str(glob))]
+            matched = [path for glob in as_list(pattern) for path in _matched(directory, str(glob))]
             listed.update(matched)
+            for path in matched:
+                named = SHARD_NAME.fullmatch(path.name)
+                if named and named["split"] != split:
+                    yield Problem(CARD, f"configuration {name!r}: the split {split!r} takes {path.name}")
             if not matched:
                 yield Problem(CARD, f"configuration {name!r}: no file matches {pattern!r} of the split {split!r}")
         if name not in infos:
@@ -137,6 +161,13 @@ def _lint_configs(directory: Path, front: Mapping[str, Any]) -> Iterator[Problem
     for path in sorted(directory.glob("*/*.parquet")):
         if path not in listed and not path.parent.name.startswith("."):
             yield Problem(str(path.relative_to(directory)), "belongs to no split of the card")
+
+
+def _matched(directory: Path, pattern: str) -> list[Path]:
+    try:
+        return list(directory.glob(pattern))
+    except (ValueError, NotImplementedError, OSError):  # empty, absolute, `***`, a name too long
+        return []
 
 
 def _features(front: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -205,11 +236,36 @@ def _lint_numbers(directory: Path, front: Mapping[str, Any], facts: list[ConfigF
         {"splits": {split.name: asdict(split) for split in config.splits}} | {"making": config.making.as_json()}
         for config in facts
     )
-    rendered = render_dataset_card(facts, pretty_name=str(front.get("pretty_name")))
-    yield from lint_rendered(CARD, (directory / CARD).read_text(encoding="utf-8"), rendered, results)
+    title = str(front.get("pretty_name"))
+    for number in untraced_numbers(f"pretty_name: {title}", results):
+        yield untraced(CARD, number, f"pretty_name: {title}")
+    rendered = render_dataset_card(facts, pretty_name=title)
+    yield from _lint_terms(directory, front, facts, rendered)
+    yield from lint_rendered(CARD, read_text(directory / CARD), rendered, results)
     licences = directory / LICENCES_FILE
     if licences.is_file():
-        yield from lint_rendered(LICENCES_FILE, licences.read_text(encoding="utf-8"), render_licences(facts), results)
+        yield from lint_rendered(LICENCES_FILE, read_text(licences), render_licences(facts), results)
+
+
+def _lint_terms(
+    directory: Path, front: Mapping[str, Any], facts: list[ConfigFacts], rendered: str
+) -> Iterator[Problem]:
+    """Whether the licence is that of rows and sources, and no line about licences and no warning was taken out."""
+    licences, complete = dataset_licences(facts)
+    expected = licences if complete and licences else ["other"]
+    stated = [name for name in as_list(front.get("license")) if isinstance(name, str)]
+    if stated and sorted(stated) != expected:
+        yield Problem(CARD, f"license is {', '.join(stated)}; rows and sources say {', '.join(expected)}")
+    terms = render_licences(facts).splitlines()
+    warnings = [line for line in rendered.splitlines() if line.startswith("> ")]
+    for name, needed in ((CARD, [*warnings, *terms[1:]]), (LICENCES_FILE, terms)):
+        path = directory / name
+        text = read_text(path) if path.is_file() else ""
+        # A line with other numbers is told by the comparison of numbers.
+        there = {NUMBER.sub("#", line.strip()) for line in text.splitlines()}
+        for line in needed if text else ():
+            if line.strip() and NUMBER.sub("#", line.strip()) not in there:
+                yield Problem(name, f"lacks the line {line.strip()[:100]!r}")
 
 
 def _lint_gating(front: Mapping[str, Any], facts: list[ConfigFacts]) -> Iterator[Problem]:

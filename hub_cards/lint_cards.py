@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -25,6 +26,7 @@ from hub_cards.lint_common import (
     lint_texts,
     misread,
     read_front_matter,
+    read_text,
     untraced,
 )
 from hub_cards.numbers import Results, altered_lines, gather, read_results, untraced_lines, untraced_numbers
@@ -133,12 +135,12 @@ def lint_metric(directory: Path) -> list[Problem]:
     for tag in ("evaluate", "metric"):
         if tag not in as_list(front.get("tags")):
             problems.append(Problem(CARD, f"tags lacks {tag!r}: evaluate's pages list modules by it"))
-    modules = [path for path in sorted(directory.glob("*.py")) if "evaluate.Metric" in path.read_text(encoding="utf-8")]
+    modules = [path for path in sorted(directory.glob("*.py")) if "evaluate.Metric" in read_text(path)]
     if len(modules) != 1:
         problems.append(Problem(CARD, f"{len(modules)} evaluate modules lie beside the card, expected one"))
         return problems + list(_lint_numbers(directory, front, Results(), "metric_card.md.j2"))
     score_card = _json(directory / EVALUATION_FILE)
-    text = (directory / CARD).read_text(encoding="utf-8")
+    text = read_text(directory / CARD)
     rendered = render_metric_card(read_metric(modules[0]), results=score_card)
     return problems + list(lint_rendered(CARD, text, rendered, gather([score_card or {}])))
 
@@ -173,7 +175,7 @@ def _lint_model_index(evaluated: list[Any], results: Results) -> Iterator[Proble
 def _lint_numbers(directory: Path, front: Mapping[str, Any], results: Results, template: str) -> Iterator[Problem]:
     """The numbers that no result file holds: in the body, and in the front matter outside of the model index."""
     fixed = fixed_lines(template)
-    body = body_of((directory / CARD).read_text(encoding="utf-8"))
+    body = body_of(read_text(directory / CARD))
     for line in altered_lines(body, fixed, fixed_lines(template, masked=True)):
         yield Problem(CARD, f"a number of the template's own text was changed in {line.strip()!r}")
     for name in sorted({name.rstrip(".") for name in _LICENCE_ID.findall(body)} - HUB_LICENCES):
@@ -219,7 +221,7 @@ def _versionless(text: str) -> str:
 
 def _without_versions(directory: Path) -> str:
     """The card without its pins, which state a choice, not a measurement; `_lint_settings` looks at them."""
-    return _versionless((directory / CARD).read_text(encoding="utf-8"))
+    return _versionless(read_text(directory / CARD))
 
 
 def _lint_settings(directory: Path, front: Mapping[str, Any]) -> Iterator[Problem]:
@@ -241,7 +243,7 @@ def _lint_settings(directory: Path, front: Mapping[str, Any]) -> Iterator[Proble
             yield Problem(CARD, f"{name} {value!r} is not {expected}{misread(value) if _wants_text(expected) else ''}")
     for name in ("app_file", "thumbnail"):
         value = front.get(name)
-        if isinstance(value, str) and not value.startswith("https://") and not (directory / value).is_file():
+        if isinstance(value, str) and not value.startswith("https://") and not os.path.isfile(directory / value):
             yield Problem(CARD, f"{name} {value!r} does not exist")
     yield from _lint_pin(directory, front)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,14 +15,14 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from hub_cards.facts import MAKING_FILE
+from hub_cards.facts import MAKING_FILE, PIPELINE_FILE
 from hub_cards.licences import HUB_LICENCES
 from hub_cards.numbers import Results, differing_lines, prose_lines, untraced_numbers
 
 CARD = "README.md"
 
 _FRONT_MATTER = re.compile(r"\A---\r?\n(.*?)\r?\n---\r?\n", re.DOTALL)
-_LINK = re.compile(r"\[[^\]]*\]\(([^)]*)\)|^\s*\[[^\]]+\]:\s*(\S+)|(?:href|src)=\"([^\"]*)\"")
+_LINK = re.compile(r"\[[^\]]*\]\(([^)]*)\)|^\s*\[[^\]]+\]:\s*(\S+)|(?:href|src)=[\"']([^\"']*)[\"']")
 _LINK_TITLE = re.compile(r"\s+\"[^\"]*\"$")
 _CODE_SPAN = re.compile(r"`[^`]*`")
 _HEADING = re.compile(r"^#{1,6}\s+(.*?)\s*#*$")
@@ -74,9 +75,14 @@ def _mapping(loader: _UniqueNames, node: yaml.MappingNode) -> dict[Any, Any]:
 _UniqueNames.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 
 
+def read_text(path: Path) -> str:
+    """The text of a file, whatever its bytes are; `lint_text_files` names those that are no UTF-8."""
+    return path.read_text(encoding="utf-8", errors="replace")
+
+
 def read_front_matter(card: Path) -> tuple[dict[str, Any] | None, list[Problem]]:
     """The front matter of a card, None with the reason when it has none that can be read."""
-    match = _FRONT_MATTER.match(card.read_text(encoding="utf-8"))
+    match = _FRONT_MATTER.match(read_text(card))
     if match is None:
         return None, [Problem(card.name, "has no front matter between two lines of ---")]
     try:
@@ -146,7 +152,9 @@ def lint_common(directory: Path, front: Mapping[str, Any]) -> Iterator[Problem]:
             if not front.get(name):
                 yield Problem(CARD, f"license `other` needs {name}")
         link = str(front.get("license_link") or "")
-        if link and not link.startswith("https://") and not (directory / link).is_file():
+        if (
+            link and not link.startswith("https://") and not os.path.isfile(directory / link)
+        ):  # false for a name too long, too
             yield Problem(CARD, f"license_link {link!r} is neither an https address nor a file")
     yield from lint_texts(front, ("license_name", "license_link", "pretty_name", "thumbnail"))
     for name in as_list(front.get("language")):
@@ -158,7 +166,7 @@ def lint_common(directory: Path, front: Mapping[str, Any]) -> Iterator[Problem]:
 
 def lint_links(directory: Path) -> Iterator[Problem]:
     """Whether relative links and anchors of the card lead somewhere, and whether addresses are well formed."""
-    for line in prose_lines((directory / CARD).read_text(encoding="utf-8")):
+    for line in prose_lines(read_text(directory / CARD)):
         for found in _LINK.finditer(_CODE_SPAN.sub("", line)):
             target = next((part for part in found.groups() if part is not None), "").strip()
             problem = _link_problem(directory, _LINK_TITLE.sub("", target).strip("<>"))
@@ -170,7 +178,10 @@ def _link_problem(directory: Path, target: str) -> str:
     if not target:
         return "a link leads nowhere"
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", target):
-        parts = urlsplit(target)
+        try:
+            parts = urlsplit(target)
+        except ValueError:  # a bracket that opens no IPv6 address
+            parts = urlsplit("")
         well_formed = parts.scheme == "mailto" or (
             parts.scheme in ("http", "https") and re.fullmatch(r"[\w-]+(\.[\w-]+)+", parts.hostname or "")
         )
@@ -180,9 +191,9 @@ def _link_problem(directory: Path, target: str) -> str:
         return ""
     file, _, anchor = target.partition("#")
     path = directory / file if file else directory / CARD
-    if file.startswith(("/", "../")) or not path.exists():
+    if file.startswith(("/", "../")) or not os.path.exists(path):  # false for a name too long, too
         return f"link to {file}, which does not exist{' here' if file.startswith(('/', '../')) else ''}"
-    if anchor and path.suffix == ".md" and anchor not in _anchors(path.read_text(encoding="utf-8")):
+    if anchor and path.suffix == ".md" and anchor not in _anchors(read_text(path)):
         return f"link to #{anchor}, but no heading{'' if path.name == CARD else f' of {file}'} is called so"
     return ""
 
@@ -200,10 +211,14 @@ def _anchors(text: str) -> set[str]:
 
 def lint_text_files(directory: Path) -> Iterator[Problem]:
     """Absolute paths and access keys in the card and in the JSON files beside it."""
-    making = directory.glob(f"*/{MAKING_FILE}")
-    for path in [*sorted(directory.glob("*.md")), *sorted(directory.glob("*.json")), *sorted(making)]:
+    made = [path for name in (MAKING_FILE, PIPELINE_FILE) for path in sorted(directory.glob(f"*/{name}"))]
+    for path in [*sorted(directory.glob("*.md")), *sorted(directory.glob("*.json")), *made]:
+        if not path.is_file():
+            continue
         where = str(path.relative_to(directory))
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = read_text(path)
+        if "\N{REPLACEMENT CHARACTER}" in text:
+            yield Problem(where, "is no UTF-8 text")
         if path.suffix == ".json":
             try:
                 text = "\n".join(_strings(json.loads(text)))

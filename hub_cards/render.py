@@ -72,7 +72,10 @@ def render_dataset_card(configs: Sequence[ConfigFacts], *, pretty_name: str = "L
         source_licence=source_licence,
         gates=[(licence.title, reason) for licence, reason in gates(configs)],
         of_the_run=_of_the_run,
-        with_audio=[config for config in configs if config.making.audio_embedded is not None],
+        with_audio=sorted(
+            (config for config in configs if config.making.audio_embedded),
+            key=lambda config: -(config.making.audio_embedded or 0),
+        ),
         text_only=[config for config in configs if config.making.audio_embedded is None],
         with_model=any(config.making.models for config in configs),
         has_facts=any("facts" in config.features for config in configs),

@@ -36,6 +36,7 @@ class HubRequest(BaseHTTPRequestHandler):
     """A handler of http.server; `state` and `routes` are set by the double."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # the body follows the headers at once: 40 ms less for each answer
     state: HubState
     routes: Sequence[Route]
 

@@ -4,33 +4,52 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tone_model import save_tone_model, write_track
+from typer.core import TyperGroup
+from typer.main import get_command
 
+import dataset_builder
+from dataset_builder.sources import SOURCES
+from dataset_builder.sources.options import source_options
 from dataset_builder.tracks import read_tracks
+from lpmc import app
 
 COMMANDS = [
     "quickstart",
     "tracks",
     "pseudo-caption",
+    "report",
+    "merge-shards",
     "build",
+    "lint",
     "push",
     "train",
+    "convert",
     "caption",
     "evaluate",
-    "convert",
     "demo",
 ]
+README = Path(__file__).resolve().parent.parent / "README.md"
 
 
 def lpmc(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "lpmc", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=cwd, env=environment)
+
+
+def commands() -> Mapping[str, Any]:
+    group = get_command(app)
+    assert isinstance(group, TyperGroup)
+    return group.commands
 
 
 def test_help_names_every_command_and_the_exit_codes_and_loads_nothing_heavy() -> None:
@@ -45,6 +64,46 @@ def test_help_names_every_command_and_the_exit_codes_and_loads_nothing_heavy() -
     for name in COMMANDS:
         assert name in result.stdout
     assert "75 interrupted" in " ".join(result.stdout.split())
+
+
+def test_the_readme_lists_every_command_and_no_other() -> None:
+    assert re.findall(r"^\| `lpmc ([a-z-]+)", README.read_text("utf-8"), re.MULTILINE) == COMMANDS
+    assert set(commands()) == set(COMMANDS)
+
+
+def test_the_readme_names_only_options_that_its_commands_have() -> None:
+    wrong = []
+    for line in re.findall(r"^(?:\.venv/bin/)?lpmc .*", README.read_text("utf-8"), re.MULTILINE):
+        words = re.sub(r'"[^"]*"', "TEXT", line.partition(" # ")[0])
+        known = {option for parameter in commands()[words.split()[1]].params for option in parameter.opts}
+        wrong += [f"{option}: {line}" for option in re.findall(r"--[a-z-]+", words) if option not in known]
+    assert not wrong
+
+
+def test_the_readme_names_every_source() -> None:
+    text = README.read_text("utf-8").partition("**Corpora**")[2].partition("\n\n")[0]
+    assert set(re.findall(r"`([a-z_]+)`", text)) >= set(SOURCES)
+
+
+def test_the_page_of_the_sources_names_each_with_all_its_options() -> None:
+    page = (
+        (README.parent / "dataset_builder/README.md").read_text("utf-8").partition("## Sources")[2].partition("## ")[0]
+    )
+    rows = {cells[1].strip(" `"): cells for line in page.splitlines() if len(cells := line.split("|")) == 8}
+    assert set(rows) - {"source", "---"} == set(SOURCES)
+    lacking = [
+        f"{name}: {option}"
+        for name in SOURCES
+        for option in source_options(name)
+        if option not in "".join(rows[name]).replace("audio-root", "audio_root")
+    ]
+    assert not lacking
+
+
+def test_the_page_of_the_package_lists_what_it_exports() -> None:
+    page = (README.parent / "dataset_builder/README.md").read_text("utf-8").partition("\n\nBeside them")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == set(dataset_builder.__all__)
+    assert all(getattr(dataset_builder, name).__name__ == name for name in dataset_builder.__all__)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -70,6 +129,10 @@ def test_every_command_explains_itself(command: str) -> None:
         (["caption", "none.wav"], 1, "run `lpmc quickstart` or name a model"),
         (["demo", "--model", "/none/at/all"], 1, "/none/at/all"),
         (["push", ".", "--repo", "lp-musiccaps"], 2, "lp-musiccaps"),
+        (["lint", "/none/at/all"], 2, "/none/at/all: no such folder"),
+        (["lint", "."], 2, "holds no data set, model, metric or Space"),
+        (["report", "none.sqlite"], 1, "none.sqlite"),
+        (["merge-shards", "none.parquet", "--tracks", "t.parquet", "--output", "c.parquet"], 1, "no such"),
         (["build", "c.parquet", "--tracks", "t.parquet", "--config", "x"], 1, "t.parquet: no such tracks table"),
     ],
 )
@@ -146,3 +209,15 @@ def test_caption_reports_the_bad_file_keeps_the_rest_and_exits_3(tmp_path: Path)
     assert [(segment["start"], segment["end"]) for segment in entry["segments"]] == [(0.0, 10.0), (4.0, 14.0)]
     assert "bad.wav" in result.stderr
     assert lpmc("caption", "songs/bad.wav", "--model", model, cwd=tmp_path).returncode == 1
+
+
+def test_a_name_with_a_line_break_and_a_place_that_takes_no_files_end_in_one_line(tmp_path):
+    songs = tmp_path / "songs.csv"
+    songs.write_text("track_id,tags\n1,rock\n")
+    for arguments in (["--root", "no\nsuch.csv"], ["--root", str(songs), "--output", "/proc/none/tracks.parquet"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "lpmc", "tracks", "table", *arguments], capture_output=True, text=True, cwd=ROOT
+        )
+        assert done.returncode == 1
+        assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+        assert done.stderr.startswith("lpmc: ")

@@ -104,7 +104,11 @@ def _audio_files(root: Path, skip: OnSkip) -> Iterator[Path]:
     """Audio files under `root`, sorted by path; links that lead out of it are reported instead."""
     inside = root.resolve()
     paths: list[Path] = []
-    for folder, subfolders, names in os.walk(root):
+
+    def unreadable(error: OSError) -> None:
+        skip(Path(error.filename), f"cannot be read ({error.strerror})")
+
+    for folder, subfolders, names in os.walk(root, onerror=unreadable):
         for name in [name for name in subfolders if Path(folder, name).is_symlink()]:
             skip(Path(folder, name), "is a link to a folder, which is not followed")
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
@@ -145,6 +149,6 @@ def _track(track_id: str, row: TaggedTrack | None, embedded: EmbeddedTags, folde
         artist=known.artist or embedded.artist or None,
         album=known.album or embedded.album or None,
         year=known.year if known.year is not None else embedded.year,
-        extra=embedded.facts,
+        extra={**known.extra, **embedded.facts},
         dropped_tags=(*known.dropped_tags, *dropped),
     )

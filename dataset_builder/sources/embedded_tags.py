@@ -43,6 +43,12 @@ def read_embedded(path: Path) -> EmbeddedTags:
     if not path.is_file():
         raise AudioError(path, "is no regular file")  # reading a pipe would wait for ever
     try:
+        with path.open("rb") as opened:
+            if not opened.read(1):
+                raise AudioError(path, "is empty")
+    except OSError as error:
+        raise AudioError(path, f"cannot be read ({error.strerror})") from error
+    try:
         with soundfile.SoundFile(path) as file:
             sounds = len(file.read(1, dtype="float32")) > 0
             facts = _facts(file.frames / file.samplerate, file.samplerate, file.channels)
@@ -51,6 +57,8 @@ def read_embedded(path: Path) -> EmbeddedTags:
         compressed = _decode_with_pyav(path)
         if compressed is None:
             reason = getattr(error, "error_string", None) or str(error)
+            if reason.startswith("File does not exist"):  # what libsndfile says of any file that mpg123 gives up
+                reason = "Format not recognised"
             problem = f"cannot be decoded ({reason.rstrip('.')}); convert it to FLAC or WAV"
             raise AudioError(path, problem) from error
         sounds, facts, texts = True, compressed, {}

@@ -16,7 +16,7 @@ f. The traps:
 - The split goes by the folder, one hex digit: by default twelve for training, one for validation, three for test. The
   owners' script chose the folder by a hash of the album, so that no album lies in two splits; an artist may.
 - Some rows have no `mp3_path`: the script did not find or could not cut their recording. They have neither audio nor
-  split, and are left out.
+  split, and are left out, which is no fault of the file.
 - Licence of clips and annotations: CC BY-NC-SA 3.0, for research.
 """
 
@@ -31,8 +31,9 @@ from pathlib import Path
 from dataset_builder.tracks import TaggedTrack, sort_out_tags
 from lpmc_errors import TableError, UsageError
 
-from .bad_rows import OnSkip, leave_out
-from .published_files import inner_path, published_file
+from .bad_rows import ByChoice, OnSkip, leave_out
+from .inside import inside
+from .published_files import published_file
 from .table_rows import row_name
 
 SOURCE = "magnatagatune"
@@ -80,9 +81,10 @@ def read_magnatagatune(root: Path, *, split: str = "12:1:3", on_skip: OnSkip | N
     `12:1:3` is what most work uses, `11:2:3` what LLark does. `extra` holds `tag_top50` and `tag_top188` in the file's
     order, and `recording_id`: the file name without the segment, which clips of one recording share.
 
-    A row is bad that has no path, a cell other than 0 and 1, too few cells, another path than in `clip_info_final.csv`
-    or an id that came before. Raises `TableError` for bad rows without `on_skip`, for files that are missing or not as
-    published, and where no row is usable; `UsageError` for a `split` that does not share out sixteen folders.
+    A clip without a path is left out. A row is bad that has a cell other than 0 and 1, too few cells, another path
+    than in `clip_info_final.csv` or an id that came before. Raises `TableError` for bad rows without `on_skip`, for
+    files that are missing or not as published, and where no row is usable; `UsageError` for a `split` that does not
+    share out sixteen folders.
     """
     split_of = _shares(split)
     path = _annotations(root)
@@ -96,10 +98,14 @@ def read_magnatagatune(root: Path, *, split: str = "12:1:3", on_skip: OnSkip | N
     for number, cells in rows:
         try:
             track = _track(cells, tags, cells[at_id].strip(), cells[at_path].strip(), info, split_of)
-            if track.track_id in seen:
+            if track is not None and track.track_id in seen:
                 raise ValueError(f"repeats the clip {track.track_id}")
         except ValueError as error:
             leave_out(on_skip, row_name(path, number), str(error), "correct or remove the row")
+            continue
+        if track is None:
+            if on_skip is not None:  # no fault of the file: some clips were never published with audio
+                on_skip(row_name(path, number), ByChoice("has no mp3_path, so neither audio nor split"))
             continue
         seen.add(track.track_id)
         used += 1
@@ -156,7 +162,8 @@ def _track(
     mp3_path: str,
     info: dict[str, _ClipInfo],
     split_of: dict[str, str],
-) -> TaggedTrack:
+) -> TaggedTrack | None:
+    """The clip of a row; None where it has no path. Raises `ValueError` for a bad row."""
     if not clip_id:
         raise ValueError("has no clip_id")
     known = info.get(clip_id, _ClipInfo(None, None, None, ""))
@@ -164,8 +171,9 @@ def _track(
         raise ValueError(f"has the path {mp3_path!r}, in {CLIP_INFO} clip {clip_id} has {known.mp3_path!r}")
     audio_path = mp3_path or known.mp3_path
     if not audio_path:
-        raise ValueError("has no mp3_path, so neither audio nor split")
-    clip = _CLIP.fullmatch(inner_path(audio_path))
+        return None
+    audio_path = inside(audio_path)
+    clip = _CLIP.fullmatch(audio_path)
     if clip is None:
         raise ValueError(f"mp3_path is {audio_path[:80]!r}, expected HEX_DIGIT/NAME.mp3")
     odd = next((place for place in columns if cells[place] not in ("0", "1")), None)

@@ -29,10 +29,11 @@ from dataset_builder.tracks import TaggedTrack, sort_out_tags
 from lpmc_errors import TableError, UsageError
 
 from .bad_rows import OnSkip, leave_out
+from .inside import inside
 from .json_members import read_members
 from .pickled_mapping import read_pickled_mapping
-from .published_files import encodable, inner_path, published_file
-from .table_rows import read_rows
+from .published_files import published_file
+from .table_rows import encodable, read_rows
 
 SOURCE = "msd_ecals"
 LICENCE = "unknown (tags: Zenodo 7107130; 7digital previews may not be passed on)"
@@ -234,7 +235,7 @@ def _audio_paths(
                 raise ValueError("comes a second time")
             if not isinstance(path, str):
                 raise ValueError(f"has {type(path).__name__} for a path")
-            audio[name] = inner_path(path)
+            audio[name] = inside(path)
         except ValueError as error:
             leave_out(on_skip, f"{source}, {name!r}", str(error), "correct or remove it")
     if not audio:

@@ -19,7 +19,7 @@ from lpmc_errors import AudioError, TableError
 
 from .bad_rows import OnSkip, leave_out
 from .table import split_tags
-from .table_rows import Row, read_rows, row_name
+from .table_rows import Row, encodable, read_rows, row_name
 
 SOURCE = "musiccaps"
 LICENCE = "CC BY-SA 4.0 (text)"
@@ -57,6 +57,8 @@ def read_musiccaps(
             if not checked:
                 _check_columns(path, row)
                 checked = True
+            if path.suffix.lower() == ".json" and not encodable(json.dumps(row, ensure_ascii=False)):
+                raise ValueError("holds half a surrogate pair, which is no character")
             track = _track(row, audio)
             if track.track_id in seen:
                 raise ValueError(f"repeats the clip {track.track_id}")
@@ -171,7 +173,11 @@ def _audio_files(audio_root: Path) -> dict[str, str]:
     if not audio_root.is_dir():
         raise AudioError(audio_root, "no such folder of audio", "give the folder that holds the clips")
     files: dict[str, str] = {}
-    for folder, subfolders, names in os.walk(audio_root):
+
+    def unreadable(error: OSError) -> None:
+        raise AudioError(error.filename, f"cannot be read ({error.strerror})", "look at its permissions") from error
+
+    for folder, subfolders, names in os.walk(audio_root, onerror=unreadable):
         subfolders.sort()
         for name in sorted(names):
             path = Path(folder, name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -36,9 +37,21 @@ def read_source(
     for key, callback in zip(_CALLBACKS, (on_skip, progress), strict=True):
         if key in parameters and callback is not None:
             arguments[key] = callback
-    if not root.exists() and name not in _MAKES_ITS_ROOT:
+    if name in _MAKES_ITS_ROOT:
+        return reader(root, **arguments)
+    if not os.path.exists(root):  # unlike pathlib's, no error for a name that is too long
         raise TableError(root, "no such file or folder", f"give the {name} corpus with --root")
-    return reader(root, **arguments)
+    return _read_faults_named(reader(root, **arguments), root)
+
+
+def _read_faults_named(tracks: Iterator[TaggedTrack], root: Path) -> Iterator[TaggedTrack]:
+    """Hand the tracks on; a file that the system does not let us read becomes a `TableError`."""
+    try:
+        yield from tracks
+    except OSError as error:
+        raise TableError(
+            error.filename or root, f"cannot be read ({error.strerror or error})", "look at its permissions and disk"
+        ) from error
 
 
 def source_options(name: str) -> Mapping[str, Any]:

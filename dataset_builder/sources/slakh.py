@@ -127,7 +127,8 @@ def _track_folders(base: Path) -> Iterator[tuple[Path, str]]:
     """Each track's folder and the split that its place says; empty where it lies in no split's folder."""
     own = base.name if base.name in (*SPLITS, OMITTED) else ""
     for split in ("", *SPLITS, OMITTED):
-        for path in sorted((base / split).glob("Track*")):
+        folder = base / split
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():  # `glob` passes over what it may not read
             if _TRACK.fullmatch(path.name) and path.is_dir():
                 yield path, split or own
 

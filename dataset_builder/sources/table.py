@@ -5,7 +5,7 @@ a JSON or Python list in a string, or plain text, which is split at `|` where th
 
 A directory is what `save_to_disk` wrote, or a Hub-style one: `<config>/<split>-00000-of-00002.parquet`,
 `data/<split>-...`, `train.csv` (`table_files.py`); its splits are those of the names, where the rows state none.
-Embedded audio is never loaded. CSV, TSV and JSON Lines may be compressed with gzip.
+Embedded audio is never loaded: that there is some is told. CSV, TSV and JSON Lines may be compressed with gzip.
 """
 
 from __future__ import annotations
@@ -44,6 +44,9 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "licence": ("licence", "license"),
     "caption": ("reference_captions", "caption", "captions", "caption_ground_truth"),
 }
+# By these, split leaks are found (see `TaggedTrack.extra`): MusicCaps as a plain table has no column for the split.
+LEAK_COLUMNS = ("artist_id", "recording_id", "ytid", "is_audioset_eval", "evaluation_pool")
+_FLAGS: dict[str, bool] = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 TEXT_SEPARATORS = "|;,"  # in this order
 _YEAR = re.compile(r"\b(1[5-9]\d\d|20\d\d)\b")
 _PRINTED_ARRAY = re.compile(r"""['"]\s+['"]""")  # ['rock' 'jazz']: Python would join the two
@@ -144,7 +147,7 @@ def track_of(
     Raises `ValueError`, with what is wrong, where the row has no id, its tags cannot be read or its path leads out.
     """
     cells = {holds: row.get(column) for holds, column in columns.items()}
-    track_id = _text(cells.get("id"))
+    track_id, audio = _text(cells.get("id")), cells.get("audio")
     if track_id is None:
         raise ValueError("has no id")
     try:
@@ -157,13 +160,15 @@ def track_of(
         split=_text(cells.get("split")) or split,
         source=SOURCE,
         licence=_text(cells.get("licence")) or licence,
-        audio_path=_path(cells.get("audio")),
+        audio_path=_path(audio),
         reference_captions=_captions(cells.get("caption")),
         title=_text(cells.get("title")),
         artist=_text(cells.get("artist")),
         album=_text(cells.get("album")),
         year=_year(cells.get("year")),
+        extra=_told_of_leaks(row),
         dropped_tags=dropped,
+        has_embedded_audio=isinstance(audio, dict) and audio.get("embedded") is True,
     )
 
 
@@ -242,6 +247,12 @@ def _path(cell: Any) -> str | None:
         return re.split(r"[/\\]", text)[-1] or None if text else None
     text = _text(cell)
     return inside(text) if text and "://" not in text else None  # an address is no file
+
+
+def _told_of_leaks(row: Row) -> dict[str, str | bool]:
+    found: dict[str, str | bool] = {name: text for name in LEAK_COLUMNS if (text := _text(row.get(name)))}
+    flag = str(found.get("is_audioset_eval", "")).lower()
+    return found | ({"is_audioset_eval": _FLAGS[flag]} if flag in _FLAGS else {})
 
 
 def _captions(cell: Any) -> tuple[str, ...]:

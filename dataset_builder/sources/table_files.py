@@ -22,6 +22,10 @@ _SHARD = re.compile(r"(?P<split>\w+(?:[.-]\w+)*?)-(?P<index>\d{5})-of-(?P<count>
 _BARE_NUMBER = re.compile(r"\d{4,}")  # 0000.parquet in a folder named after its split
 _SPLIT_NAME = re.compile(r"(train|training|extra|valid|validation|val|dev|test|testing|eval)([._]\w+)?", re.IGNORECASE)
 _DICT, _STATE = "dataset_dict.json", "state.json"  # of `datasets`' save_to_disk
+# What lies beside tables and says something about them: of `datasets`, of the Hub, of `lpmc build`.
+_ABOUT = frozenset(
+    (_DICT, _STATE, "dataset_info.json", "dataset_infos.json", "croissant.json", "build.json", "pipeline.json")
+)
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,11 @@ def table_parts(root: Path, config: str | None = None) -> list[TablePart]:
 
 
 def _tables(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if table_suffix(path) in SUFFIXES and path.is_file())
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if table_suffix(path) in SUFFIXES and path.name not in _ABOUT and path.is_file()
+    )
 
 
 def _configurations(root: Path) -> dict[str, list[TablePart]]:

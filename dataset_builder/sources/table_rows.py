@@ -32,6 +32,17 @@ LONGEST_OBJECT = 1 << 26  # characters; a longer object in a JSON list is taken 
 ROWS_PER_BATCH = 2_000  # of a Parquet file
 
 
+def encodable(text: str) -> bool:
+    """Whether `text` can be written to a table: JSON may hold halves of surrogate pairs, which UTF-8 has not."""
+    if text.isascii():
+        return True
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def table_suffix(path: Path) -> str:
     """The ending that says how a table is written, with `.gz` where it is compressed: `.csv`, `.jsonl.gz`."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
@@ -126,7 +137,7 @@ def _json_lines(path: Path, file: TextIO, on_skip: OnSkip | None) -> Iterator[tu
             problem = f"is no valid JSON ({error})"
             leave_out(on_skip, row_name(path, number), problem, "expected one object a line")
             continue
-        if _is_object(path, number, row, on_skip):
+        if _is_usable(path, number, row, line, on_skip):
             yield number, row
 
 
@@ -151,24 +162,32 @@ def _json_list(path: Path, file: TextIO, on_skip: OnSkip | None) -> Iterator[tup
             text, position = text[position:] + more, 0
             continue
         number += 1
-        if _is_object(path, number, row, on_skip):
+        if _is_usable(path, number, row, text[position:end], on_skip):
             yield number, row
         position = end
 
 
-def _is_object(path: Path, number: int, row: Any, on_skip: OnSkip | None) -> bool:
+def _is_usable(path: Path, number: int, row: Any, written: str, on_skip: OnSkip | None) -> bool:
+    problem = ""
     if not isinstance(row, dict):
         problem = f"holds {type(row).__name__}, expected an object"
+    elif "\\u" in written and not encodable(json.dumps(row, ensure_ascii=False)):
+        problem = "holds half a surrogate pair, which is no character"
+    if problem:
         leave_out(on_skip, row_name(path, number), problem, "mend the row")
-        return False
-    return True
+    return not problem
 
 
 def _parquet(path: Path) -> Iterator[tuple[int, Row]]:
     try:
         with pq.ParquetFile(path) as table:
             columns = [f"{name}.path" if path_alone else name for name, path_alone in _light(table.schema_arrow)]
-            batches = table.iter_batches(batch_size=ROWS_PER_BATCH, columns=columns)
+            batches = (
+                _marked(batch, embedded)
+                for group in range(table.num_row_groups)
+                for embedded in [_embedded_columns(table.metadata.row_group(group))]
+                for batch in table.iter_batches(ROWS_PER_BATCH, row_groups=[group], columns=columns)
+            )
             yield from _numbered(batches, _class_names(table.schema_arrow))
     except (pa.ArrowInvalid, OSError) as error:
         raise TableError(path, f"is not readable as Parquet ({error})", "write the file again") from error
@@ -202,8 +221,32 @@ def _numbered(batches: Iterable[pa.RecordBatch], classes: Mapping[str, list[str]
 
 
 def _path_of(audio: pa.StructArray) -> pa.StructArray:
+    """The paths of embedded audio and, under `embedded`, whether there are bytes."""
     path = audio.field(audio.type.get_field_index("path"))
-    return pa.StructArray.from_arrays([path], ["path"], mask=audio.is_null())
+    place = audio.type.get_field_index("bytes")
+    embedded = audio.field(place).is_valid() if place >= 0 else pa.array([False] * len(audio))
+    return pa.StructArray.from_arrays([path, embedded], ["path", "embedded"], mask=audio.is_null())
+
+
+def _embedded_columns(group: pq.RowGroupMetaData) -> frozenset[str]:
+    """The columns that have bytes beside a path in this row group: its statistics say it, no byte is read."""
+    chunks = (group.column(place) for place in range(group.num_columns))
+    with_bytes = [chunk for chunk in chunks if chunk.path_in_schema.endswith(".bytes")]
+    return frozenset(
+        chunk.path_in_schema.removesuffix(".bytes")
+        for chunk in with_bytes
+        if chunk.statistics is None or chunk.statistics.null_count < group.num_rows
+    )
+
+
+def _marked(batch: pa.RecordBatch, embedded: frozenset[str]) -> pa.RecordBatch:
+    """The batch with `embedded` beside the path in the columns of that name."""
+    columns = {name: batch.column(name) for name in batch.schema.names}
+    for name in embedded & columns.keys():
+        audio = columns[name]
+        parts = [audio.field(0), pa.array([True] * len(audio))]
+        columns[name] = pa.StructArray.from_arrays(parts, ["path", "embedded"], mask=audio.is_null())
+    return pa.RecordBatch.from_pydict(columns)
 
 
 def _light(schema: pa.Schema) -> Iterator[tuple[str, bool]]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from dataset_builder.audio_check import check_audio
+from dataset_builder.audio_check import _mp3_frame, check_audio
 
 RATE = 22_050
 KINDS = {
@@ -143,6 +143,79 @@ def test_an_mp3_that_does_not_say_how_long_it_is_is_only_doubted(files):
     assert cut.problem is None
     assert cut.doubt is not None
     assert cut.doubt.startswith("may be cut short (its last frame lacks")
+
+
+def test_an_mp3_without_a_frame_count_is_whole_whatever_its_tags_and_layer(files):
+    """The length that the decoder guesses then counts the tag as sound."""
+    content = files["mp3"]
+    first = _mp3_frame(content, 0)
+    bare = content[first:]  # the first frame holds nothing but the Xing header
+
+    for behind in (b"", b"TAG" + bytes(125), b"APETAGEX" + bytes(20_000)):
+        verdict = check_audio(bare + behind, "clip.mp3")
+        assert (verdict.problem, verdict.doubt) == (None, None), behind[:8]
+
+
+def test_an_mp3_without_a_frame_count_is_doubted_where_bytes_in_the_middle_are_no_sound(files):
+    content = files["mp3"]
+    bare = content[_mp3_frame(content, 0) :]
+    middle = len(bare) // 2
+
+    verdict = check_audio(bare[:middle] + bytes(200) + bare[middle + 200 :], "clip.mp3")
+
+    assert verdict.problem or "are no sound" in (verdict.doubt or "")
+
+
+def other_container(format_name: str, **options) -> bytes:
+    noise = (0.1 * np.random.default_rng(1).standard_normal(RATE)).astype(np.float32)
+    buffer = io.BytesIO()
+    soundfile.write(buffer, noise, RATE, format=format_name, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("clip.aiff", {"format_name": "AIFF", "subtype": "PCM_24"}),
+        ("clip.aifc", {"format_name": "AIFF", "subtype": "ULAW"}),
+        ("clip.w64", {"format_name": "W64"}),
+        ("clip.wav", {"format_name": "RF64"}),
+        ("clip.wav", {"format_name": "WAV", "endian": "BIG"}),
+        ("clip.wav", {"format_name": "WAVEX", "subtype": "PCM_24"}),
+        ("clip.au", {"format_name": "AU"}),
+        ("clip.caf", {"format_name": "CAF"}),
+    ],
+)
+def test_the_rarer_containers_are_whole_or_noticed_to_be_cut(name, options):
+    content = other_container(**options)
+
+    assert (check_audio(content, name).problem, check_audio(content, name).doubt) == (None, None)
+    for kept in (0.97, 0.5):
+        assert check_audio(content[: int(kept * len(content))], name).problem, kept
+
+
+def test_tags_in_front_of_any_format_and_behind_flac_and_ogg_are_no_damage(files):
+    front, behind = b"ID3\x03\x00\x00" + bytes([0, 0, 0, 10]) + bytes(10), b"TAG" + bytes(125)
+
+    for name, content in (
+        ("clip.wav", front + files["wav"]),
+        ("clip.flac", front + files["flac"]),
+        ("clip.flac", files["flac"] + behind),
+        ("clip.ogg", files["ogg"] + behind),
+    ):
+        verdict = check_audio(content, name)
+        assert (verdict.problem, verdict.doubt) == (None, None), (name, content[:4])
+    assert "page" in (check_audio(files["ogg"][:-200] + behind, "clip.ogg").problem or "")
+
+
+def test_a_flac_from_a_pipe_never_knew_its_length_and_is_whole(files):
+    content = bytearray(files["flac"])
+    content[21] &= 0xF0  # the 36 bits of STREAMINFO that count samples
+    content[22:26] = bytes(4)
+
+    verdict = check_audio(bytes(content), "clip.flac")
+
+    assert (verdict.problem, verdict.doubt, verdict.frames) == (None, None, 4 * RATE)
 
 
 def test_a_wav_from_a_pipe_never_knew_its_size_and_is_whole(files):

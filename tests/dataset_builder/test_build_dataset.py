@@ -87,7 +87,7 @@ def test_captions_in_any_order_and_in_many_scans_give_the_same_rows(corpus, tmp_
     shuffled = small_corpus.write_corpus(tmp_path / "shuffled", corpus.tagged, corpus.rows, shuffled=True)
     monkeypatch.setattr(shards, "TEXT_ROWS_PER_GROUP", 3)
     monkeypatch.setattr(caption_order, "TRACKS_PER_BUCKET", 2)
-    monkeypatch.setattr(build, "is_ordered", lambda spans, tracks: sort_first is False)
+    monkeypatch.setattr(build, "is_ordered", lambda captions, spans: sort_first is False)
     monkeypatch.setattr(lp_musiccaps, "ROWS_PER_BATCH", 5)
 
     build_dataset(shuffled.captions, shuffled.tracks, config="fma", output=tmp_path / "two")

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -175,6 +176,28 @@ def test_a_second_build_of_the_same_configuration_is_refused_while_one_runs(corp
     assert not list((tmp_path / "out").glob(".*"))
 
 
+def test_two_configurations_built_at_once_are_both_on_the_card(corpus, tmp_path, monkeypatch):
+    inputs = {"captions": corpus.captions, "tracks": corpus.tracks, "output": tmp_path / "out"}
+    first = threading.Thread(target=build_dataset, kwargs={**inputs, "config": "first"})
+    second = threading.Thread(target=build_dataset, kwargs={**inputs, "config": "second"})
+    known = build.config_names
+
+    def looked(directory: Path) -> list[str]:
+        names = list(known(directory))
+        if threading.current_thread() is first:
+            second.start()
+            second.join(2)  # seconds, in which the second build would end if it were let
+        return names
+
+    monkeypatch.setattr(build, "config_names", looked)
+    first.start()
+    first.join()
+    second.join()
+
+    assert sorted(build._configs_of_card(tmp_path / "out/README.md")) == ["first", "second"]
+    assert not list((tmp_path / "out").glob(".*"))
+
+
 def test_the_worker_of_a_killed_build_does_not_outlive_it(corpus, tmp_path):
     process = started(corpus, tmp_path / "script.py", tmp_path / "out", num_proc=2)
     children: list[int] = []
@@ -187,6 +210,40 @@ def test_the_worker_of_a_killed_build_does_not_outlive_it(corpus, tmp_path):
     while any(Path(f"/proc/{pid}").exists() and "Z" not in state(pid) for pid in children):
         assert time.monotonic() < deadline + 30, "a worker waits for ever"
         time.sleep(0.05)
+
+
+def workers_of(process: subprocess.Popen) -> list[int]:
+    """The two workers, as soon as both have begun to import; that takes them a second or more."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        found = [int(pid) for pid in children.read_text().split()]
+        workers = [pid for pid in found if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        workers = [pid for pid in workers if "libarrow" in Path(f"/proc/{pid}/maps").read_text()]
+        if len(workers) == 2:
+            return workers
+        time.sleep(0.002)
+    raise AssertionError("no two workers")
+
+
+def test_ctrl_c_while_the_workers_start_is_told_once(corpus, tmp_path):
+    process = started(corpus, tmp_path / "script.py", tmp_path / "out", num_proc=2)
+    for pid in [*workers_of(process), process.pid]:  # a terminal tells all of them
+        os.kill(pid, signal.SIGINT)
+    _, error = process.communicate(timeout=30)
+
+    assert error.count("Traceback") == 1, error
+    assert error.rstrip().endswith("KeyboardInterrupt")
+
+
+def test_a_worker_that_is_killed_ends_the_build_in_one_line(corpus, tmp_path):
+    process = started(corpus, tmp_path / "script.py", tmp_path / "out", num_proc=2)
+    os.kill(workers_of(process)[0], signal.SIGKILL)
+    _, error = process.communicate(timeout=30)
+
+    assert process.returncode == 1
+    assert "a worker process was killed" in error
+    assert "Traceback" not in error
 
 
 def state(pid: int) -> str:

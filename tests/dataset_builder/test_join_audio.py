@@ -91,6 +91,9 @@ def test_a_loaded_data_set_is_joined_and_the_ids_without_audio_are_returned(publ
     assert [heard(row) for row in plain] == [800, 800, 800, None]
     with pytest.raises(JoinError, match="no such audio folder"):
         join_audio(rows, str(tmp_path / "nowhere"))
+    for others in (rows.to_iterable_dataset(), datasets.DatasetDict(train=rows)):
+        with pytest.raises(JoinError, match="cannot be joined; load one split, without streaming"):
+            join_audio(others, str(tmp_path / "audio"))
 
 
 def test_a_name_that_two_files_have_or_that_tells_nothing_finds_none(tmp_path):

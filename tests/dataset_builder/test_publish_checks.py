@@ -267,6 +267,16 @@ def test_what_build_json_says_about_sources_is_not_believed(tmp_path):
         check_audio_licences(output, ["cfg"])
 
 
+def test_audio_of_rows_that_say_nothing_of_their_source_stays_at_home(tmp_path):
+    corpus = small_corpus.write_corpus(tmp_path / "in", small_corpus.tracks(3))
+    output = tmp_path / "out"
+    build_dataset(corpus.captions, corpus.tracks, config="mine", output=output, audio_root=corpus.audio)
+    for path in output.glob("mine/*.parquet"):
+        pq.write_table(pq.read_table(path).drop_columns(["provenance"]), path)
+    with pytest.raises(PrivateContentError, match=r"audio of 3 track\(s\) that may not be redistributed"):
+        check_audio_licences(output, ["mine"])
+
+
 def test_captions_without_audio_may_be_published_whatever_their_source(tmp_path):
     corpus = small_corpus.write_corpus(tmp_path / "in", small_corpus.tracks(2, source="musiccaps"))
     build_dataset(corpus.captions, corpus.tracks, config="cfg", output=tmp_path / "out")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import small_corpus
-from hub_clients import Pusher
+from hub_clients import Pusher, command
 from hub_double import HubDouble
 
 from dataset_builder import build
@@ -94,6 +95,42 @@ def test_a_second_push_takes_old_shards_away_and_never_hides_a_configuration(hub
     assert not any(name.startswith("another/") for name in files)
 
 
+@pytest.mark.parametrize("name", ["README.md", "LICENSE.md", "text/train-00000-of-00007.parquet"])
+def test_what_somebody_else_has_there_is_neither_replaced_nor_deleted(hub, pusher, dataset, name):
+    pusher.run(f"from huggingface_hub import HfApi; HfApi().create_repo({REPO!r}, repo_type='dataset')")
+    repository = hub.repository("dataset", REPO)
+    theirs = repository.commit("main", {name: hub.state.store(b"years of work")}, "theirs")
+    for plan in (True, False):
+        refused = pusher.push(dataset, REPO, plan=plan)
+        assert refused.startswith(f"HubError(1): {REPO}: is somebody's own: it holds {name}, which no `lpmc push` sent")
+    assert repository.branches["main"] == theirs
+
+    repository.commit("main", {"notes.md": hub.state.store(b"an outline")}, "nothing in the way")
+    pusher.push(dataset, REPO)
+    assert hub.files("dataset", REPO)["notes.md"] == b"an outline"
+
+
+def test_terms_that_the_hub_would_ask_nobody_to_agree_to_are_told(hub, pusher, dataset, tmp_path):
+    corpus = small_corpus.write_corpus(tmp_path / "in", small_corpus.tracks(4, source="magnatagatune"))
+    build_dataset(corpus.captions, corpus.tracks, config="mtt", output=tmp_path / "gated")
+
+    words = command("push", tmp_path / "gated", "--repo", REPO, "--dry-run")
+    told = subprocess.run(words, env=hub.environment(tmp_path / "home"), capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
+    hint = "the card holds terms of MagnaTagATune; the Hub has readers agree to them only in a gated repository"
+    assert f"{hint}: add --gated auto" in told.stderr
+
+    def asks_nobody(directory: Path, **options: str | bool) -> bool:
+        return pusher.run(f"answer = plan_push(Path({str(directory)!r}), {REPO!r}, **{options!r}).asks_nobody")
+
+    assert asks_nobody(tmp_path / "gated")
+    assert not asks_nobody(tmp_path / "gated", gated="auto")
+    assert not asks_nobody(tmp_path / "gated", private=True)
+    assert not asks_nobody(dataset)
+    pusher.push(tmp_path / "gated", REPO, gated="manual")
+    assert not asks_nobody(tmp_path / "gated")
+
+
 def test_a_gate_is_set_before_anything_is_sent_and_stays(hub, pusher, dataset):
     pusher.push(dataset, REPO, gated="auto")
     asked = [path for method, path, _ in hub.state.log if method in ("PUT", "POST")]
@@ -144,6 +181,8 @@ def test_what_the_hub_refuses_becomes_one_line_without_the_token(hub, pusher, da
         assert "hf_w" not in answer
         assert "hf_r" not in answer
 
+    assert "the token holds characters that no token has" in pusher.push(dataset, REPO, token="hf_é")
+
     nobody = Pusher(hub.environment(tmp_path / "home", token=None))
     signed_out = nobody.push(dataset, REPO)
     nobody.close()
@@ -191,8 +230,14 @@ def test_a_card_with_a_path_or_a_key_or_wrong_counts_is_not_published(dataset):
             push_dataset(dataset, "org/lp-musiccaps")
         assert problem in str(caught.value)
         assert key not in str(caught.value)
-    making = dataset / "text/build.json"
     card.write_text(good)
+    pipeline = dataset / "text/pipeline.json"
+    kept = pipeline.read_text()
+    pipeline.write_text(kept[:-2])
+    with pytest.raises(LpmcError, match=r"pipeline\.json: is no JSON"):
+        push_dataset(dataset, "org/lp-musiccaps")
+    pipeline.write_text(kept)
+    making = dataset / "text/build.json"
     making.write_text(making.read_text().replace('"layout"', '"sk-' + "b2" * 12 + '": 1, "layout"'))
     with pytest.raises(LpmcError, match=r"build\.json: holds what looks like an access key"):
         push_dataset(dataset, "org/lp-musiccaps")

@@ -10,7 +10,7 @@ import pytest
 import small_corpus
 from hub_clients import Client, Pusher
 from hub_double import HubDouble
-from hub_state import GUEST, GUEST_TOKEN
+from hub_state import GUEST, GUEST_TOKEN, TOKEN
 
 from dataset_builder.build import build_dataset
 
@@ -126,12 +126,12 @@ def test_a_private_data_set_is_there_for_its_owner_alone(hub, pusher, versions, 
     hub.state.forget()
     pusher.push(first, REPO, private=True)
     absent = "DatasetNotFoundError: Dataset 'org/lp-musiccaps' doesn't exist on the Hub or cannot be accessed."
-    for token in (None, GUEST_TOKEN):
-        with Client(hub.environment(tmp_path / str(token), token=token), READER) as reader:
-            assert reader.run("answer = refusal(load_dataset, REPO)") == absent
-            assert reader.run("answer = refusal(load_dataset, REPO, streaming=True)") == absent
-    with Client(hub.environment(tmp_path / "owner"), READER) as reader:
-        assert reader.run("answer = ids(load_dataset(REPO, split='valid'))") == ["t1", "t5", "t9"]
+    with Client(hub.environment(tmp_path / "reader", token=None), READER) as reader:
+        for token in (None, GUEST_TOKEN):
+            assert reader.run(f"answer = refusal(load_dataset, REPO, token={token!r})") == absent
+            assert reader.run(f"answer = refusal(load_dataset, REPO, token={token!r}, streaming=True)") == absent
+        rows = f"load_dataset(REPO, split='valid', token={TOKEN!r})"
+        assert reader.run(f"answer = ids({rows})") == ["t1", "t5", "t9"]
 
 
 def test_a_gated_data_set_is_there_for_who_was_let_in(hub, pusher, versions, tmp_path):
@@ -139,16 +139,18 @@ def test_a_gated_data_set_is_there_for_who_was_let_in(hub, pusher, versions, tmp
     hub.state.forget()
     pusher.push(first, REPO, gated="manual")
     gated = "DatasetNotFoundError: Dataset 'org/lp-musiccaps' is a gated dataset on the Hub."
-    with Client(hub.environment(tmp_path / "nobody", token=None), READER) as reader:
+    with Client(hub.environment(tmp_path / "reader", token=None), READER) as reader:
         assert reader.run("answer = refusal(load_dataset, REPO)") == f"{gated} You must be authenticated to access it."
-    with Client(hub.environment(tmp_path / "guest", token=GUEST_TOKEN), READER) as reader:
-        refused = reader.run("answer = refusal(load_dataset, REPO)")
+        refused = reader.run(f"answer = refusal(load_dataset, REPO, token={GUEST_TOKEN!r})")
         assert refused.startswith(gated)
         assert "to ask for access" in refused
-        pusher.run(f"HfApi().grant_access({REPO!r}, user={GUEST!r}, repo_type='dataset')")
-        assert reader.run("answer = ids(load_dataset(REPO, split='valid'))") == ["t1", "t5", "t9"]
-        audio = "load_dataset(REPO, 'with-audio', split='test').cast_column('audio', Audio(decode=False))"
-        assert reader.run(f"answer = played({audio})") == [1600] * 3
+        pusher.run(
+            f"from huggingface_hub import HfApi; HfApi().grant_access({REPO!r}, user={GUEST!r}, repo_type='dataset')"
+        )
+        rows = f"load_dataset(REPO, split='valid', token={GUEST_TOKEN!r})"
+        assert reader.run(f"answer = ids({rows})") == ["t1", "t5", "t9"]
+        rows = f"load_dataset(REPO, 'with-audio', split='test', token={GUEST_TOKEN!r})"
+        assert reader.run(f"answer = played({rows}.cast_column('audio', Audio(decode=False)))") == [1600] * 3
 
 
 def test_a_reader_while_a_second_version_is_pushed_sees_the_first_one_whole(hub, pusher, versions, tmp_path):
@@ -164,9 +166,8 @@ def test_a_reader_while_a_second_version_is_pushed_sees_the_first_one_whole(hub,
             "valid": 3,
             "test": 3,
         }
-    hub.state.faults.clear()
-    pusher.push(second, REPO, limits={"COMMIT_BYTES": 110_000, "GROUP_BYTES": 1})
-    with Client(hub.environment(tmp_path / "another", token=None), READER) as reader:
+        hub.state.faults.clear()
+        pusher.push(second, REPO, limits={"COMMIT_BYTES": 110_000, "GROUP_BYTES": 1})
         assert reader.run("answer = ids(load_dataset(REPO, split='valid'))") == ["n1", "n5"]
 
 

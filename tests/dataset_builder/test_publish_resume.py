@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -156,7 +157,9 @@ def test_faults_of_hub_and_line_in_the_middle_are_waited_out(hub, pusher, versio
     hub.fail("PUT /__lfs/", 6, cut_after=1)
     hub.fail("GET /api/datasets/org", 3, status=503)
 
+    pusher.run("import time; usual_sleep = time.sleep; time.sleep = lambda seconds: usual_sleep(seconds / 10)")
     done = pusher.push(first, REPO, limits=STAGED)
+    pusher.run("time.sleep = usual_sleep")
 
     assert published(hub) == contents(first)
     assert commits.met >= 6
@@ -197,7 +200,7 @@ def test_a_hub_that_stays_away_or_asks_for_hours_ends_the_run_with_the_code_for_
 
 def test_the_hubs_own_rate_limit_is_kept(hub, pusher, versions):
     first, _ = versions
-    hub.limit("POST .*/preupload/", 8, window=2.0)
+    hub.limit("POST .*/preupload/", 8, window=1.0)
     pusher.push(first, REPO, limits=STAGED)
     assert published(hub) == contents(first)
     assert any(status == 429 for _, _, status in hub.state.log)
@@ -222,7 +225,7 @@ def test_a_commit_of_somebody_else_between_look_and_commit_stops_the_push(hub, p
     environment = hub.environment(tmp_path / "home")
     pusher.push(first, REPO)
     repository = hub.repository("dataset", REPO)
-    hub.fail("PUT /__lfs/", 1, delay=3)
+    hub.fail("PUT /__lfs/", 1, delay=1)
     _, second = versions
     running = subprocess.Popen(
         command("push", second, "--repo", REPO), env=environment, stderr=subprocess.PIPE, text=True
@@ -243,7 +246,7 @@ def test_a_commit_of_somebody_else_between_look_and_commit_stops_the_push(hub, p
 def test_a_configuration_that_appears_after_the_first_look_is_not_hidden_either(hub, pusher, versions):
     first, _ = versions
     pusher.push(first, REPO)
-    hub.fail("POST /api/validate-yaml", 1, delay=1.5)
+    hub.fail("POST /api/validate-yaml", 1, delay=0.5)
     repository = hub.repository("dataset", REPO)
     with ThreadPoolExecutor(1) as pool:
         pushing = pool.submit(pusher.push, first, REPO)
@@ -253,6 +256,42 @@ def test_a_configuration_that_appears_after_the_first_look_is_not_hidden_either(
         theirs = repository.commit("main", files, "a colleague's configuration")
         assert "holds the configuration(s) theirs" in pushing.result(60)
     assert repository.branches["main"] == theirs
+
+
+def test_a_directory_that_is_built_anew_during_the_push_is_not_published_half_and_half(hub, pusher, versions, tmp_path):
+    first = shutil.copytree(versions[0], tmp_path / "lp-musiccaps")
+    hub.fail("PUT /__lfs/", 12, delay=1)
+    with ThreadPoolExecutor(1) as pool:
+        pushing = pool.submit(pusher.push, first, REPO)
+        wait_for(lambda: hub.state.faults[0].met >= 12)
+        card = first / "README.md"
+        card.write_text(card.read_text() + "Nobody has checked this sentence.\n")
+        answer = pushing.result(60)
+    assert answer.startswith("HubAwayError(75): ")
+    assert "README.md: changed while the push ran; run the same command again" in answer
+    assert published(hub) == {}
+
+
+def test_a_branch_that_another_push_took_away_is_no_missing_repository(hub, pusher, versions):
+    first, _ = versions
+    hub.fail("PUT /__lfs/", 2, delay=0.5)
+    with ThreadPoolExecutor(1) as pool:
+        pushing = pool.submit(pusher.push, first, REPO, limits=STAGED)
+        wait_for(lambda: hub.state.faults[0].met >= 2)
+        del hub.repository("dataset", REPO).branches["lpmc-push"]
+        answer = pushing.result(60)
+    assert answer.startswith("HubAwayError(75): the repository: was changed by somebody else")
+
+    pusher.push(first, REPO, limits=STAGED)
+    assert published(hub) == contents(first)
+    assert hub.state.received == parquet_bytes(first)
+
+
+def test_what_a_library_set_up_to_print_gets_no_signed_address(hub, pusher, versions):
+    first, _ = versions
+    hub.fail("PUT /__lfs/", 1, status=502)
+    pusher.run("import logging; logging.basicConfig(level='WARNING')")
+    assert pusher.push(first, REPO)["commits"] == 1  # `Pusher` looks at all that was printed
 
 
 def test_ctrl_c_ends_at_once_with_75_and_the_next_run_goes_on(hub, pusher, versions, tmp_path):

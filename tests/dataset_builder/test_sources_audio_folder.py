@@ -310,6 +310,52 @@ def test_a_name_that_is_not_text_is_reported_instead_of_breaking_the_table(tmp_p
     assert [reason for _, reason in skipped] == ["has a name that is not UTF-8"]
 
 
+def _forbid(monkeypatch, forbidden: Path) -> None:
+    """Let the system refuse a folder, also to root."""
+    listing = os.scandir
+
+    def refuse(path):
+        if Path(path) == forbidden:
+            raise PermissionError(13, "Permission denied", str(path))
+        return listing(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+
+
+def test_a_folder_that_may_not_be_read_is_reported(tmp_path, monkeypatch):
+    _tone(tmp_path / "good.wav")
+    _tone(tmp_path / "mine" / "other.wav")
+    _forbid(monkeypatch, tmp_path / "mine")
+    tracks, skipped = _read(tmp_path)
+    assert [track.track_id for track in tracks] == ["good.wav"]
+    assert skipped == [("mine", "cannot be read (Permission denied)")]
+
+
+def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
+    _tone(tmp_path / "good.wav")
+    _tone(tmp_path / "mine.wav")
+    opening = Path.open
+
+    def refuse(path, *arguments, **options):
+        if path.name == "mine.wav":
+            raise PermissionError(13, "Permission denied", str(path))
+        return opening(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert _read(tmp_path)[1] == [("mine.wav", "cannot be read (Permission denied)")]
+
+
+def test_an_empty_file_and_a_page_of_text_are_called_what_they_are(tmp_path):
+    _tone(tmp_path / "good.wav")
+    (tmp_path / "empty.mp3").touch()
+    (tmp_path / "page.mp3").write_text("<html>404</html>")
+    _, skipped = _read(tmp_path)
+    assert skipped == [
+        ("empty.mp3", "is empty"),
+        ("page.mp3", "cannot be decoded (Format not recognised); convert it to FLAC or WAV"),
+    ]
+
+
 def test_a_folder_without_audio_and_a_tags_file_of_another_shape_are_named(tmp_path):
     with pytest.raises(AudioError, match="no such folder of audio files"):
         list(read_audio_folder(tmp_path / "nowhere"))

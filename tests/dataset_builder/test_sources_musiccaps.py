@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from ast import literal_eval
 from collections import Counter
 from pathlib import Path
@@ -90,6 +91,28 @@ def test_the_csv_and_the_json_form_give_the_same_tracks(tmp_path):
         clips[f"[{row[0]}]-[{row[1]}-{row[2]}]"] = clip
     (tmp_path / "clips.json").write_text(json.dumps(clips), "utf-8")
     assert list(read_musiccaps(tmp_path / "csv")) == list(read_musiccaps(tmp_path / "clips.json"))
+
+
+def test_half_a_surrogate_pair_in_the_json_form_makes_a_bad_row(tmp_path):
+    clips = [dict(zip(COLUMNS, row, strict=True)) | {"aspect_list": ["sad"]} for row in ROWS]
+    clips[1]["caption"] = "half \ud83d a face"
+    (tmp_path / "clips.json").write_text(json.dumps(dict(enumerate(clips))), "utf-8")
+    skipped: list[str] = []
+    tracks = list(read_musiccaps(tmp_path / "clips.json", on_skip=lambda item, why: skipped.append(why)))
+    assert len(tracks) == 2
+    assert skipped == ["holds half a surrogate pair, which is no character"]
+
+
+def test_a_folder_of_audio_that_may_not_be_read_is_named(tmp_path, monkeypatch):
+    path = _publish(tmp_path / "musiccaps-public.csv")
+    (tmp_path / "audio").mkdir()
+
+    def refuse(folder):
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(AudioError, match=r"audio: cannot be read \(Permission denied\)"):
+        list(read_musiccaps(path, audio_root=tmp_path / "audio"))
 
 
 def test_audio_is_found_by_clip_name_or_by_video_id_and_missing_audio_is_none(tmp_path):

@@ -233,3 +233,18 @@ def test_a_folder_without_tracks_and_two_corpora_are_named(tmp_path):
     (tmp_path / "a/train/Track00001/metadata.yaml").write_text("x")
     with pytest.raises(TableError, match="has no track that can be used"):
         _read(tmp_path / "a")
+
+
+def test_a_split_whose_folder_may_not_be_read_is_no_empty_split(tmp_path, monkeypatch):
+    _publish(tmp_path / "train" / "Track00001", PIANO)
+    _publish(tmp_path / "test" / "Track00002", PIANO, uuid="another")
+    listing = Path.iterdir
+
+    def refuse(path):
+        if path.name == "test":
+            raise PermissionError(13, "Permission denied", str(path))
+        return listing(path)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(TableError, match=r"test: cannot be read \(Permission denied\)"):
+        list(read_source("slakh", tmp_path))

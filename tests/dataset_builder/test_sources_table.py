@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dataset_builder.leaks import LeakFinder
 from dataset_builder.sources.options import read_source
 from dataset_builder.sources.table import read_table, split_tags
 from dataset_builder.tracks import TaggedTrack, clean_tags
@@ -175,6 +176,45 @@ def test_numbers_as_ids_and_embedded_audio_come_out_of_parquet(tmp_path):
         ("7", ("a",), "x.flac"),
         ("8", (), "x.flac"),
     ]
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "saved"])
+def test_embedded_audio_is_told_of_row_by_row_without_loading_it(tmp_path, name):
+    audio = [{"bytes": b"fLaC", "path": "/home/me/1.flac"}, None, {"bytes": None, "path": "/home/me/3.flac"}]
+    table = pa.table({"id": ["1", "2", "3"], "tags": [["x"]] * 3, "audio": audio})
+    if name == "saved":
+        datasets.Dataset(table).save_to_disk(tmp_path / name)
+    else:
+        pq.write_table(table, tmp_path / name, row_group_size=1)
+    tracks = list(read_table(tmp_path / name))
+    assert [track.audio_path for track in tracks] == ["1.flac", None, "3.flac"]
+    assert [track.has_embedded_audio for track in tracks] == [True, False, False]
+
+
+def test_half_a_surrogate_pair_makes_a_bad_row_and_an_escaped_character_does_not(tmp_path):
+    rows = [{"id": "a\ud800", "tags": "x"}, {"id": "b", "tags": "\U0001f600"}, {"id": "c", "tags": ["\udc00"]}]
+    lines = _write(tmp_path / "a.jsonl", "\n".join(map(json.dumps, rows)))
+    listed = _write(tmp_path / "a.json", json.dumps(rows))
+    for path in (lines, listed):
+        tracks, skipped = _listen(path)
+        assert [(track.track_id, track.tags) for track in tracks] == [("b", ("\U0001f600",))]
+        assert len(skipped) == 2
+        assert all("half a surrogate pair" in line for line in skipped)
+
+
+def test_columns_that_tell_of_leaks_are_kept(tmp_path):
+    path = _write(
+        tmp_path / "a.csv", "id,tags,ytid,artist_id,is_audioset_eval,mood\n1,x,-abc,1,1,glad\n2,x,,0,False,sad\n"
+    )
+    tracks = list(read_table(path))
+    assert [track.extra for track in tracks] == [
+        {"ytid": "-abc", "artist_id": "1", "is_audioset_eval": True},
+        {"artist_id": "0", "is_audioset_eval": False},
+    ]
+    finder = LeakFinder()
+    for track in tracks:
+        finder.add(track.track_id, track.split, track.source, track.artist, track.extra)
+    assert finder.finish().training_ids == {"1"}
 
 
 def test_captions_may_be_one_or_several_and_later_json_rows_may_leave_columns_out(tmp_path):
@@ -417,3 +457,18 @@ def test_a_large_table_is_streamed_in_little_memory(tmp_path, suffix):
     unit = 1024 if sys.platform != "darwin" else 1
     assert read == rows
     assert growth * unit < 24 * 2**20 < path.stat().st_size  # less than the file itself; resource counts in KiB
+
+
+def test_what_a_build_wrote_is_read_again_with_its_splits(tmp_path):
+    import small_corpus
+
+    from dataset_builder.build import build_dataset
+
+    corpus = small_corpus.write_corpus(tmp_path / "in", small_corpus.tracks(8))
+    build_dataset(corpus.captions, corpus.tracks, config="mine", output=tmp_path / "lp-musiccaps")
+
+    for root in (tmp_path / "lp-musiccaps", tmp_path / "lp-musiccaps/mine"):
+        found = list(read_table(root))
+        assert {track.track_id: track.split for track in found}["t5"] == "valid"
+        assert [track.tags for track in found if track.track_id == "t0"] == [("rock", "piano", "mood 0")]
+        assert len(found) == 8

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from dataset_builder.sources import SOURCES
+from dataset_builder.sources.bad_rows import ByChoice
 from dataset_builder.sources.options import parse_options, read_source, source_options
 from dataset_builder.tracks import TaggedTrack, read_tracks, write_tracks
 from lpmc import app
@@ -94,6 +96,7 @@ def test_audio_is_looked_for_beside_the_table_or_under_audio_root(songs: Path, t
     assert json.loads(elsewhere.stdout)["audio"] == {
         "root": str(tmp_path / "clips"),
         "named": 2,
+        "embedded": 0,
         "missing": 2,
         "missing_files": ["a.mp3", "b.mp3"],
     }
@@ -103,9 +106,11 @@ def test_a_source_that_takes_an_audio_root_is_given_the_one_of_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = source_reading(monkeypatch, reads_clips)
+    (tmp_path / "x").mkdir()
     lpmc(asked, "--root", tmp_path, "--audio-root", tmp_path / "x")
     assert CLIPS_ASKED.pop() == tmp_path / "x"
     clips = tmp_path / "clips"
+    clips.mkdir()
     for also in ([], ["--audio-root", clips]):
         found = lpmc(asked, "--root", tmp_path, "--set", f"audio_root={clips}", "--json", *also)
         assert CLIPS_ASKED.pop() == clips
@@ -147,9 +152,51 @@ def test_items_left_out_give_exit_code_3_the_first_are_named_and_json_has_all(
     assert skipped[0] == {"item": r"bad-0\udcfc.mp3", "reason": "is no audio"}
 
 
+def leaves_some_out(root: Path, *, on_skip: Any = None) -> Any:
+    on_skip("1.mp3", ByChoice("its licence was not asked for"))
+    yield TaggedTrack("2", ("rock",))
+
+
+def test_items_left_out_by_choice_are_named_and_are_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = lpmc(source_reading(monkeypatch, leaves_some_out), "--root", tmp_path)
+    assert (result.exit_code, result.stderr) == (0, "left out 1.mp3: its licence was not asked for\n")
+
+
+def test_where_every_row_is_bad_the_first_are_named_beside_the_error(tmp_path: Path) -> None:
+    (tmp_path / "songs.csv").write_text("id,tags,audio\n1,rock,/a.mp3\n2,rock,/b.mp3\n")
+    result = lpmc("table", "--root", tmp_path / "songs.csv")
+    assert result.exit_code == 1
+    assert "line 2: names the absolute path '/a.mp3'" in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("lpmc: ")
+
+
+def test_signs_that_steer_a_terminal_are_written_as_escapes(tmp_path: Path) -> None:
+    (tmp_path / "songs.csv").write_text('id,tags,audio\n"a\nb\x1b[31m",rock|rock,a.mp3\n"c\nd",rock,"/x\n.mp3"\n')
+    result = lpmc("table", "--root", tmp_path / "songs.csv")
+    assert "'rock' of a\\nb\\x1b[31m" in result.stdout
+    assert "\x1b" not in result.stdout + result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def cannot_be_read(root: Path) -> Any:
+    yield TaggedTrack("1", ("rock",))
+    raise PermissionError(errno.EACCES, "Permission denied", str(root / "tags.csv"))
+
+
+def test_a_file_that_may_not_be_read_is_no_matter_of_the_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = lpmc(source_reading(monkeypatch, cannot_be_read), "--root", tmp_path, "--output", tmp_path / "t.parquet")
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"lpmc: {tmp_path}/tags.csv: cannot be read (Permission denied)")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_leaks_are_a_warning_here_and_no_exit_code(songs: Path) -> None:
     result = lpmc("table", "--root", songs)
     assert "1 training track by an artist" in result.stdout
+    assert "--leaks drop" in result.stdout
+    assert "--leaks allow" in result.stdout
     assert result.exit_code == 0
 
 
@@ -161,12 +208,16 @@ def test_leaks_are_a_warning_here_and_no_exit_code(songs: Path) -> None:
     [
         (["spotify", "--root", "."], 2, "spotify: is no source; the sources are"),
         (["table", "--root", "none.csv"], 1, "none.csv: no such file or folder"),
+        (["table", "--root", "n" * 300], 1, "no such file or folder"),
+        (["table", "--root", "songs.csv", "--output", "n" * 300 + ".parquet"], 1, "the name is too long"),
+        (["table", "--root", "songs.csv", "--audio-root", "clps"], 2, "--audio-root clps: no such folder"),
         (["table", "--root", "songs.csv", "--set", "id_column"], 2, "has no value; write --set id_column=VALUE"),
         (["table", "--root", "songs.csv", "--set", "column=x"], 2, "is no option of the source table"),
         (["table", "--root", "songs.csv", "--set", "split=a", "--set", "split=b"], 2, "split is given twice"),
         (["table", "--root", "songs.csv", "--output", "folder"], 2, "--output folder: is a folder"),
         (["table", "--root", "songs.csv", "--output", "folder/../songs.csv"], 2, "is the corpus itself"),
-        (["table", "--root", "songs.csv", "--output", "songs.csv/t.parquet"], 2, "songs.csv is a file, no folder"),
+        (["table", "--root", "songs.csv", "--output", "songs.csv/t.parquet"], 2, "songs.csv is no folder"),
+        (["table", "--root", "songs.csv", "--output", "nowhere/t.parquet"], 2, "nowhere is no folder"),
         (["rendered", "--root", "new", "--set", "clips=many"], 2, "clips=many: the value is no int"),
         (["rendered", "--root", "new", "--set", "clips="], 2, "clips=: the value is no int"),
         (
@@ -184,6 +235,7 @@ def test_a_mistake_is_one_line_with_its_exit_code_and_leaves_nothing_behind(
 ) -> None:
     monkeypatch.chdir(songs.parent)
     Path("folder").mkdir()
+    Path("nowhere").symlink_to("removed")
     Path("twice.csv").write_text("id,tags\n1,rock\n2,rock\n")
     before = sorted(songs.parent.rglob("*"))
     result = lpmc(*arguments)

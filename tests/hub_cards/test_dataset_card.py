@@ -343,3 +343,42 @@ def test_keys_are_found_and_never_shown_whole():
     assert find_secrets(f"token: {key}") == ["hf_Ab..."]
     assert find_secrets("sk-" + "a" * 20) == ["sk-aa..."]
     assert find_secrets("task-specific, hf_hub, risk-averse-and-very-careful-people, LP-MusicCaps") == []
+
+
+AUDIO = datasets.Features({**FEATURES, "audio": datasets.Audio()})
+
+
+def test_the_card_plays_a_clip_of_a_configuration_that_has_one(tmp_path):
+    """A configuration may have an audio column and, for licences' sake, audio in some rows or in none."""
+    rows = {"train": [4]}
+    configs = [
+        write_config(tmp_path, name, rows, AUDIO, audio_embedded=embedded, licences={"CC0": 4})
+        for name, embedded in (("held", 0), ("part", 1), ("whole", 4))
+    ]
+    text = (write_cards(tmp_path, *configs) / "README.md").read_text()
+    column = {
+        line.split("|")[1].strip(" `"): line.split("|")[6].strip() for line in text.splitlines() if "kB |" in line
+    }
+    assert column == {"held": "none", "part": "in some rows", "whole": "embedded"}
+    assert 'clips = load_dataset("lp-musiccaps", "whole", split="train")' in text
+    assert 'next(row["audio"] for row in clips if row["audio"])' in text
+
+    alone = (
+        write_cards(tmp_path / "b", write_config(tmp_path / "b", "held", rows, AUDIO, audio_embedded=0)) / "README.md"
+    )
+    assert "To play a clip" not in alone.read_text()
+
+
+def test_audio_that_was_held_back_is_told_in_one_line_also_for_many_licences(tmp_path):
+    withheld = {"All rights reserved": 2, "": 1, "FMA-Limited: Download Only": 1}
+    text = (write_dataset(tmp_path, audio_embedded=2, withheld_audio=withheld) / "README.md").read_text()
+    assert (
+        "Tracks whose audio was left out for their licence: "
+        "2 (All rights reserved), 1 (none stated), 1 (FMA-Limited: Download Only).\n"
+    ) in text
+    assert lint_dataset(tmp_path) == []
+
+
+def test_no_gate_denies_audio_that_the_data_set_may_hold():
+    """A private data set may embed what cannot be published: the terms speak of the corpus, not of this data set."""
+    assert not any("this data set" in known.gate for known in SOURCES.values())
