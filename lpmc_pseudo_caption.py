@@ -447,6 +447,7 @@ def _finish(summary: CaptioningSummary, as_json: bool) -> None:
         )
         for alarm in summary.alarms:
             say(f"notice: {alarm}")
+        print(f"next: lpmc build {summary.output} --tracks TRACKS --config NAME")
 
     emit(asdict(summary), as_json, text)
     raise typer.Exit(EXIT_PARTIAL if summary.failed else EXIT_DONE)

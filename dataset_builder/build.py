@@ -13,7 +13,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -104,7 +104,7 @@ def build_dataset(
     open_tracks(tracks).close()
     open_captions(captions).close()
     staging = output / f".{config}.building"
-    with disk_faults_named(output), _named_faults(tracks):
+    with disk_faults_named(output), _named_faults(tracks), _no_empty_folder(output):
         found = lp_musiccaps.survey(str(tracks), str(captions))
         left_out, allowed = _sort_out_leaks(tracks, leaks, sum(found.splits.values()))
         layout = lp_musiccaps.layout_of(list(found.sources))
@@ -172,11 +172,22 @@ def write_card(directory: Path) -> dict[str, ConfigFacts]:
     """
     known = _configs_of_card(directory / CARD)
     names = sorted(config_names(directory), key=lambda name: (known.index(name) if name in known else len(known), name))
-    facts = [read_config(directory, name) for name in names]
+    facts = [_facts(directory, name) for name in names]
     write_text(directory / LICENCES_FILE, render_licences(facts))
     write_text(directory / CROISSANT_FILE, render_croissant(facts))
     write_text(directory / CARD, render_dataset_card(facts))
     return {config.name: config for config in facts}
+
+
+def _facts(directory: Path, name: str) -> ConfigFacts:
+    try:
+        return read_config(directory, name)
+    except (ValueError, TypeError, AttributeError, StopIteration) as error:
+        raise TableError(
+            directory / name / MAKING_FILE,
+            f"does not say how the configuration was made ({error})",
+            "build it again, or remove its folder",
+        ) from error
 
 
 def _check_usage(config: str, output: Path, audio_root: Path | None, audio: str, leaks: str) -> None:
@@ -198,6 +209,18 @@ def _check_usage(config: str, output: Path, audio_root: Path | None, audio: str,
         )
     if (output / config).exists() and not (output / config / MAKING_FILE).exists():
         raise UsageError(output / config, "exists and is no configuration of a data set", "choose another --config")
+
+
+@contextmanager
+def _no_empty_folder(output: Path) -> Iterator[None]:
+    """Take an output folder away again that a failed build made and left empty."""
+    made = not output.exists()
+    try:
+        yield
+    finally:
+        if made:
+            with suppress(OSError):
+                output.rmdir()  # refuses when anything lies there
 
 
 @contextmanager

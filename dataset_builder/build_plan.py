@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import soundfile
 
-from dataset_builder import lp_musiccaps
+from dataset_builder import lp_musiccaps, shards
 from dataset_builder.lp_musiccaps import AudioFiles, Survey
 from dataset_builder.shards import MAX_SHARDS, ShardTask
 from hub_cards.licences import audio_publishable
@@ -85,6 +85,7 @@ def make_plan(
                 instructions=found.instructions,
                 rows=rows,
                 spans=found.spans,
+                rows_per_chunk=max(1, min(shards.TEXT_ROWS_PER_GROUP, shards.TEXT_BYTES_PER_GROUP // text_a_row)),
                 left_out=str(staging / LEFT_OUT_FILE) if left_out else None,
                 audio_root=str(audio_root) if audio_root is not None else None,
                 audio=audio,

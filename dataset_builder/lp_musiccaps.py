@@ -12,6 +12,7 @@ already. `dataset_builder.build` writes the published Parquet with the same colu
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -33,6 +34,7 @@ SAMPLING_RATE = 16_000  # Hz; what the model hears (paper 5.1). The bytes stay t
 TRACKS_PER_CHUNK = 5_000  # tracks that are joined with their captions at once, about 40 MB
 ROWS_PER_BATCH = 65_536  # rows of names and ids read at once while looking the tables over
 MAX_SHARDS = 16  # parts of a split that processes share out
+EVALUATION_ONLY = ("song_describer",)  # sources whose authors ask that nobody trains on them
 TEMPLATE_ORIGIN = "template"  # marks a caption that stands in for a rejected answer
 AUDIO_SUFFIXES = (
     *(".wav", ".wave", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64"),
@@ -693,19 +695,21 @@ class AudioFiles:
     """Finds the audio of a track under the user's own folder: by the path of the tracks table, else by its id.
 
     A file is found by an id when it is the only one in the whole folder that is called so (`TRAISBD128F9343A9B.mp3`,
-    `[ytid]-[30-40].wav`, a bare YouTube id). A path that leads out of the folder finds nothing.
+    `[ytid]-[30-40].wav`, a bare YouTube id). A path that leads out of the folder finds nothing: a published table
+    must not be able to name any file of its reader.
     """
 
     SHORTEST_ID = 8  # characters; a shorter one (`7`, `t12`) may be the name of any file
 
     def __init__(self, root: str) -> None:
         self.root = root
+        self._inside = os.path.join(os.path.normpath(root), "")
 
     def find(self, audio_path: str | None, *ids: str | None) -> str | None:
         """The path of the file, or None."""
-        if audio_path and not _leads_out(audio_path):
-            path = os.path.join(self.root, audio_path)
-            if os.path.isfile(path):
+        if audio_path:
+            path = os.path.normpath(os.path.join(self.root, audio_path))
+            if path.startswith(self._inside) and os.path.isfile(path):
                 return path
         found = (self._by_name.get(name) for name in ids if self._tells(name))
         return next((path for path in found if path and os.path.isfile(path)), None)  # no pipe, no broken link
@@ -723,10 +727,6 @@ class AudioFiles:
                 if suffix.lower() in AUDIO_SUFFIXES:
                     files[stem] = None if stem in files else os.path.join(folder, name)
         return files
-
-
-def _leads_out(path: str) -> bool:
-    return not os.path.isabs(path) and os.path.normpath(path).split(os.sep)[0] == os.pardir
 
 
 def join_audio(rows: datasets.Dataset, audio_root: str) -> tuple[datasets.Dataset, list[str]]:
@@ -793,11 +793,13 @@ class LPMusicCapsConfig(datasets.BuilderConfig):
         return dict(sorted(files.items(), key=lambda item: order.get(item[0], len(order))))
 
     def create_config_id(self, config_kwargs: dict[str, Any], custom_features: Any = None) -> str:
-        """The name of the cache entry. It changes with the tables, where datasets would look at their folder only."""
+        """The name of the cache entry. It changes with the tables and with the names of the audio files."""
         if self.data_dir:
             files = self.tables() or [path for paths in self.published().values() for path in paths]
             states = [os.stat(path) for path in files]
             config_kwargs = {**config_kwargs, "tables": "-".join(f"{s.st_size}.{s.st_mtime_ns}" for s in states)}
+        if self.audio_root is not None and os.path.isdir(self.audio_root):
+            config_kwargs = {**config_kwargs, "audio_root": f"{self.audio_root} {_listing(self.audio_root)}"}
         return str(super().create_config_id(config_kwargs, custom_features))
 
 
@@ -805,7 +807,7 @@ class LPMusicCaps(datasets.ArrowBasedBuilder):
     """One row a track: tags, captions, provenance, and the user's audio as paths (decode it, or read it yourself).
 
     Tracks whose audio is not under `audio_root` keep their row, with None for audio; they are counted in a warning
-    and listed, by split, in `ids_without_audio` of the builder that prepared the data.
+    and listed, by split, in `ids_without_audio`. A corpus that is for evaluation alone is refused as training data.
     """
 
     VERSION = datasets.Version("1.0.0")
@@ -816,7 +818,6 @@ class LPMusicCaps(datasets.ArrowBasedBuilder):
     DEFAULT_CONFIG_NAME = "generic"
 
     def _info(self) -> datasets.DatasetInfo:
-        self.ids_without_audio: dict[str, list[str]] = {}
         description = "Captions of music, written from tags"
         audio = self.config.audio_root is not None
         if not self.config.data_dir:
@@ -834,20 +835,21 @@ class LPMusicCaps(datasets.ArrowBasedBuilder):
         if self.config.audio_root is not None:
             _check_audio_root(self.config.audio_root)
         tables = self.config.tables()
-        if tables is None:
-            shards = {
-                split: [_Share("", path, ()) for path in paths] for split, paths in self.config.published().items()
-            }
-            instructions: tuple[str, ...] = ()
-            spans: tuple[tuple[int, int], ...] = ()
-        else:
+        instructions: tuple[str, ...] = ()
+        spans: tuple[tuple[int, int], ...] = ()
+        if tables is not None:
             found = survey(*tables)
             instructions, spans = found.instructions, found.spans
-            shards = {split: _shares(tables[0], rows) for split, rows in found.rows.items()}
+            _refuse_evaluation_sets(tables[0])
+        for split, missing in self.ids_without_audio.items():
+            if missing:
+                named = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+                logger.warning(
+                    "%s: %d tracks have no audio under %s: %s (all in the builder's ids_without_audio)",
+                    *(split, len(missing), self.config.audio_root, named),
+                )
         generators = []
-        for split, parts in shards.items():
-            if self.config.audio_root is not None:
-                self._report_missing(split, parts)
+        for split, parts in self._shards.items():
             arguments = {
                 "split": split,
                 "shards": parts,  # a list: datasets gives each process a part of it
@@ -858,21 +860,28 @@ class LPMusicCaps(datasets.ArrowBasedBuilder):
             generators.append(datasets.SplitGenerator(name=split, gen_kwargs=arguments))
         return generators
 
-    def _report_missing(self, split: str, shards: list[_Share]) -> None:
-        missing: list[str] = []
-        total = 0
-        for kind, path, rows in shards:
-            for track_id, audio in _ids_and_paths(kind, path, split, rows):
-                total += 1
-                if self._files.find(audio, track_id, youtube_id(track_id)) is None:
-                    missing.append(track_id)
-        self.ids_without_audio[split] = missing
-        if missing:
-            named = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
-            logger.warning(
-                "%s: %d of %d tracks have no audio under %s: %s (all in the builder's ids_without_audio)",
-                *(split, len(missing), total, self.config.audio_root, named),
-            )
+    @cached_property
+    def ids_without_audio(self) -> dict[str, list[str]]:
+        """By split, the ids of the tracks that have no file under `audio_root`; empty without one."""
+        if self.config.audio_root is None:
+            return {}
+        find = self._files.find
+        return {
+            split: [
+                track_id
+                for kind, path, rows in parts
+                for track_id, audio in _ids_and_paths(kind, path, split, rows)
+                if find(audio, track_id, youtube_id(track_id)) is None
+            ]
+            for split, parts in self._shards.items()
+        }
+
+    @cached_property
+    def _shards(self) -> dict[str, list[_Share]]:
+        tables = self.config.tables()
+        if tables is None:
+            return {split: [_Share("", path, ()) for path in paths] for split, paths in self.config.published().items()}
+        return {split: _shares(tables[0], rows) for split, rows in survey(*tables).rows.items()}
 
     @cached_property
     def _files(self) -> AudioFiles:
@@ -919,6 +928,28 @@ class LPMusicCaps(datasets.ArrowBasedBuilder):
         columns["path"] = pa.array([published_path(path, self.config.audio_root) for path in paths], pa.string())
         rows = [None if path is None else {"bytes": None, "path": path} for path in found]
         return pa.array(rows, pa.struct({"bytes": pa.binary(), "path": pa.string()}))
+
+
+def _refuse_evaluation_sets(tracks: str) -> None:
+    """Raise `JoinError` for training tracks of a corpus that is kept for evaluation (`lpmc build` knows more leaks)."""
+    with pq.ParquetFile(tracks) as table:
+        present = [name for name in ("split", "source") if name in table.schema_arrow.names]
+        for batch in table.iter_batches(ROWS_PER_BATCH, columns=present):
+            barred = pc.is_in(_texts(batch, "source"), value_set=pa.array(EVALUATION_ONLY))
+            trained = pc.equal(_splits(batch), "train")
+            if pc.any(pc.and_(barred, trained)).as_py():
+                raise JoinError(
+                    tracks, f"has tracks of {EVALUATION_ONLY[0]} in `train`", "that corpus is for evaluation only"
+                )
+
+
+def _listing(folder: str) -> str:
+    """A digest of the names under `folder`."""
+    digest = hashlib.sha256()
+    for place, subfolders, names in os.walk(folder):
+        subfolders.sort()
+        digest.update("\0".join([place, *sorted(names)]).encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()[:16]
 
 
 class _Share(NamedTuple):

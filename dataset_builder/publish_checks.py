@@ -106,8 +106,8 @@ def check_audio_licences(directory: Path, configs: list[str]) -> None:
                 directory / config,
                 f"carries the audio of {sum(bound.values())} track(s) that may not be redistributed: "
                 f"{', '.join(shown)}{more}",
-                "build it again with `lpmc build ... --audio publishable`, which leaves such audio out, "
-                "or push with --private",
+                "state your own audio's licence with `lpmc tracks ... --set licence=...` and build again, leave such "
+                "audio out with `lpmc build ... --audio publishable`, or push with --private",
             )
 
 

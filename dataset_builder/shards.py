@@ -30,6 +30,7 @@ MAX_SHARD_BYTES = 128_000_000  # of audio, or of text before compression; small 
 MAX_SHARDS = 1_000  # of one split: beyond it shards grow (the Hub wants fewer than 10,000 files a folder)
 AUDIO_ROWS_PER_GROUP = 100  # what the Hub's page on audio data sets recommends
 TEXT_ROWS_PER_GROUP = 5_000  # about 10 MB of captions and provenance
+TEXT_BYTES_PER_GROUP = 32_000_000  # for texts far longer than captions are; uncompressed
 MAX_AUDIO_BYTES = 2**31 - 1  # of one file: Arrow's offsets have 32 bits
 MAX_GROUP_BYTES = 100_000_000  # `datasets`' own bound of a row group; whole songs reach it before 100 rows
 
@@ -61,6 +62,7 @@ class ShardTask:
     instructions: tuple[str, ...]
     rows: tuple[int, ...]
     spans: tuple[tuple[int, int], ...]
+    rows_per_chunk: int
     left_out: str | None
     audio_root: str | None
     audio: str
@@ -167,7 +169,7 @@ def write_shard(task: ShardTask, report: Report) -> None:
     try:
         with _writer(temporary, schema) as writer, pq.ParquetFile(task.captions) as captions:
             chunks = lp_musiccaps.chunks_of_split(
-                task.tracks, task.split, task.rows, task.start, task.stop, left_out, TEXT_ROWS_PER_GROUP
+                task.tracks, task.split, task.rows, task.start, task.stop, left_out, task.rows_per_chunk
             )
             for chunk in chunks:
                 texts = lp_musiccaps.captions_of(chunk, captions, task.spans)

@@ -216,7 +216,7 @@ def test_a_name_with_a_line_break_and_a_place_that_takes_no_files_end_in_one_lin
     songs.write_text("track_id,tags\n1,rock\n")
     for arguments in (["--root", "no\nsuch.csv"], ["--root", str(songs), "--output", "/proc/none/tracks.parquet"]):
         done = subprocess.run(
-            [sys.executable, "-m", "lpmc", "tracks", "table", *arguments], capture_output=True, text=True, cwd=ROOT
+            [sys.executable, "-m", "lpmc", "tracks", "table", *arguments], capture_output=True, text=True, cwd=tmp_path
         )
         assert done.returncode == 1
         assert len(done.stderr.strip().splitlines()) == 1, done.stderr

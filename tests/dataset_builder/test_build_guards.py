@@ -12,10 +12,11 @@ import pytest
 import small_corpus
 from typer.testing import CliRunner
 
+from dataset_builder import shards
 from dataset_builder.build import build_dataset
 from dataset_builder.tracks import TaggedTrack
 from lpmc import app
-from lpmc_errors import EXIT_FAILED, EXIT_PARTIAL, EXIT_USAGE, TableError, UsageError
+from lpmc_errors import EXIT_FAILED, EXIT_PARTIAL, EXIT_USAGE, LpmcError, TableError, UsageError
 
 
 def rows_of(directory: Path, config: str, split: str) -> list[dict]:
@@ -214,3 +215,39 @@ def test_unknown_choices_are_wrong_usage(tmp_path):
     for options in ({"audio": "some"}, {"leaks": "some"}, {"audio": "publishable"}):
         with pytest.raises(UsageError):
             build_dataset(corpus.captions, corpus.tracks, config="x", output=tmp_path / "out", **options)
+
+
+def test_a_failed_build_leaves_no_empty_folder(tmp_path):
+    corpus = written(tmp_path / "in", small_corpus.tracks(2))
+    (tmp_path / "empty").mkdir()
+    for output in (tmp_path / "new", tmp_path / "old"):
+        (tmp_path / "old").mkdir(exist_ok=True)
+        with pytest.raises(LpmcError):
+            build_dataset(corpus.captions, corpus.tracks, config="x", output=output, audio_root=tmp_path / "empty")
+    assert not (tmp_path / "new").exists()
+    assert (tmp_path / "old").is_dir(), "a folder of the user's stays"
+
+
+def test_a_damaged_account_of_another_configuration_is_named(tmp_path):
+    corpus = written(tmp_path / "in", small_corpus.tracks(2))
+    build_dataset(corpus.captions, corpus.tracks, config="one", output=tmp_path / "out")
+    (tmp_path / "out/one/build.json").write_text("{")
+
+    with pytest.raises(TableError, match=r"one/build.json: does not say how the configuration was made"):
+        build_dataset(corpus.captions, corpus.tracks, config="two", output=tmp_path / "out")
+
+
+def test_texts_far_longer_than_captions_come_in_smaller_row_groups(tmp_path):
+    tagged = [replace(track, split="train") for track in small_corpus.tracks(40)]
+    rows = [replace(row, caption=f"{row.track_id} {row.caption * 2_000}") for row in small_corpus.captions(tagged)]
+    rows = [replace(row, caption=str(hash(row.caption)) + row.caption) for row in rows]
+    corpus = small_corpus.write_corpus(tmp_path / "in", tagged, rows)
+    whole = build_dataset(corpus.captions, corpus.tracks, config="whole", output=tmp_path / "out")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shards, "TEXT_BYTES_PER_GROUP", 1_000_000)
+        build_dataset(corpus.captions, corpus.tracks, config="cut", output=tmp_path / "out")
+
+    assert whole.rows == {"train": 40}
+    groups = pq.read_metadata(tmp_path / "out/cut/train-00000-of-00001.parquet").num_row_groups
+    assert groups > 5
+    assert rows_of(tmp_path / "out", "cut", "train") == rows_of(tmp_path / "out", "whole", "train")
