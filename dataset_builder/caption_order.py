@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from dataset_builder import lp_musiccaps
 
+ROWS_PER_GROUP = 10_000  # of the sorted table, as `lpmc pseudo-caption` writes it
 TRACKS_PER_BUCKET = 20_000  # sorted in memory at once, with their captions about 60 MB
 MAX_GROUP_ROWS = 200_000  # read at once in the join, about 150 MB
 READS_ALLOWED = 4  # times that each row may be read in the join before sorting is the shorter way
@@ -45,9 +46,11 @@ def write_ordered(captions: Path, ids: pa.Array, output: Path) -> tuple[tuple[in
                 rows = pa.ipc.open_file(pa.memory_map(str(bucket))).read_all()
                 if rows.num_rows:
                     rows = rows.sort_by([("position", "ascending"), ("instruction", "ascending")])
-                    positions = rows.column("position")
-                    spans.append((positions[0].as_py(), positions[-1].as_py()))
-                    writer.write_table(rows.drop_columns("position"), row_group_size=rows.num_rows)
+                    for start in range(0, rows.num_rows, ROWS_PER_GROUP):
+                        part = rows.slice(start, ROWS_PER_GROUP)
+                        positions = part.column("position")
+                        spans.append((positions[0].as_py(), positions[-1].as_py()))
+                        writer.write_table(part.drop_columns("position"))
                 bucket.unlink()
     finally:
         for bucket in buckets:
@@ -60,12 +63,13 @@ def _fill_buckets(captions: Path, ids: pa.Array, buckets: Sequence[Path]) -> Non
     with pq.ParquetFile(captions) as table:
         writers = [pa.ipc.new_file(str(bucket), schema) for bucket in buckets]
         try:
-            for batch in table.iter_batches(columns=list(lp_musiccaps.CAPTION_COLUMNS)):
-                position = pc.index_in(batch.column("track_id").cast(pa.string()), value_set=ids)
-                rows = lp_musiccaps.caption_rows(pa.Table.from_batches([batch]).append_column("position", position))
-                bucket = position.to_numpy() // TRACKS_PER_BUCKET
-                for number in np.unique(bucket):
-                    writers[number].write_table(rows.filter(pa.array(bucket == number)))
+            for group in range(table.num_row_groups):  # over the whole file, Arrow would hold far more of it
+                for batch in table.iter_batches(row_groups=[group], columns=list(lp_musiccaps.CAPTION_COLUMNS)):
+                    position = pc.index_in(batch.column("track_id").cast(pa.string()), value_set=ids)
+                    rows = lp_musiccaps.caption_rows(pa.Table.from_batches([batch]).append_column("position", position))
+                    bucket = position.to_numpy() // TRACKS_PER_BUCKET
+                    for number in np.unique(bucket):
+                        writers[number].write_table(rows.filter(pa.array(bucket == number)))
         finally:
             for writer in writers:
                 writer.close()

@@ -838,8 +838,7 @@ class LPMusicCaps(datasets.ArrowBasedBuilder):
         instructions: tuple[str, ...] = ()
         spans: tuple[tuple[int, int], ...] = ()
         if tables is not None:
-            found = survey(*tables)
-            instructions, spans = found.instructions, found.spans
+            instructions, spans = self._survey.instructions, self._survey.spans
             _refuse_evaluation_sets(tables[0])
         for split, missing in self.ids_without_audio.items():
             if missing:
@@ -881,7 +880,11 @@ class LPMusicCaps(datasets.ArrowBasedBuilder):
         tables = self.config.tables()
         if tables is None:
             return {split: [_Share("", path, ()) for path in paths] for split, paths in self.config.published().items()}
-        return {split: _shares(tables[0], rows) for split, rows in survey(*tables).rows.items()}
+        return {split: _shares(tables[0], rows) for split, rows in self._survey.rows.items()}
+
+    @cached_property
+    def _survey(self) -> Survey:
+        return survey(*self.config.tables())
 
     @cached_property
     def _files(self) -> AudioFiles:
