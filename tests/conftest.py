@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import interpreters
 import pytest
+from hub_clients import Pusher
+from hub_double import HubDouble
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -72,3 +75,25 @@ def torchcodec() -> interpreters.Environment:
 def torchcodec_without_ffmpeg(tmp_path_factory: pytest.TempPathFactory) -> interpreters.Environment:
     """This project with torchcodec on a machine that has no FFmpeg."""
     return interpreters.torchcodec_without_ffmpeg(tmp_path_factory.mktemp("no-ffmpeg"))
+
+
+@pytest.fixture(scope="module")
+def double() -> Iterator[HubDouble]:
+    """A Hub on this machine, one a module."""
+    with HubDouble() as hub:
+        yield hub
+
+
+@pytest.fixture
+def hub(double: HubDouble) -> HubDouble:
+    """The same with nothing on it."""
+    double.state.forget()
+    return double
+
+
+@pytest.fixture(scope="module")
+def pusher(double: HubDouble, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pusher]:
+    """A process that pushes to the double; one a module, as its imports take seconds."""
+    process = Pusher(double.environment(tmp_path_factory.mktemp("home")))
+    yield process
+    process.close()

@@ -31,18 +31,6 @@ def read(path, **named):
 
 
 @pytest.fixture(scope="module")
-def double() -> Iterator[HubDouble]:
-    with HubDouble() as hub:
-        yield hub
-
-
-@pytest.fixture
-def hub(double: HubDouble) -> HubDouble:
-    double.state.forget()
-    return double
-
-
-@pytest.fixture(scope="module")
 def client(double: HubDouble, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     with Client(double.environment(tmp_path_factory.mktemp("home")), SETUP) as process:
         yield process

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,25 +18,6 @@ from dataset_builder.publish import published_files, push_dataset
 from lpmc_errors import LpmcError, UsageError
 
 REPO = "org/lp-musiccaps"
-
-
-@pytest.fixture(scope="module")
-def double() -> Iterator[HubDouble]:
-    with HubDouble() as hub:
-        yield hub
-
-
-@pytest.fixture
-def hub(double: HubDouble) -> HubDouble:
-    double.state.forget()
-    return double
-
-
-@pytest.fixture(scope="module")
-def pusher(double: HubDouble, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pusher]:
-    process = Pusher(double.environment(tmp_path_factory.mktemp("home")))
-    yield process
-    process.close()
 
 
 @pytest.fixture(scope="module")

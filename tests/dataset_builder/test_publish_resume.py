@@ -10,13 +10,12 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import small_corpus
-from hub_clients import Pusher, check_output, command
+from hub_clients import check_output, command
 from hub_double import HubDouble
 
 from dataset_builder.build import build_dataset
@@ -24,25 +23,6 @@ from dataset_builder.publish import published_files
 
 REPO = "org/lp-musiccaps"
 STAGED = {"COMMIT_BYTES": 110_000, "GROUP_BYTES": 1}  # a shard is some 33 kB: three a commit, one a step
-
-
-@pytest.fixture(scope="module")
-def double() -> Iterator[HubDouble]:
-    with HubDouble() as hub:
-        yield hub
-
-
-@pytest.fixture
-def hub(double: HubDouble) -> HubDouble:
-    double.state.forget()
-    return double
-
-
-@pytest.fixture(scope="module")
-def pusher(double: HubDouble, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pusher]:
-    process = Pusher(double.environment(tmp_path_factory.mktemp("home")))
-    yield process
-    process.close()
 
 
 @pytest.fixture(scope="module")

@@ -138,7 +138,7 @@ def test_faults_of_the_front_matter_and_the_model_index_are_named(tmp_path, old,
 def test_no_value_of_the_front_matter_makes_the_lint_crash(tmp_path, name, value):
     front, body = render_model_card("m", licence="mit", summary={}, results=RESULTS).split("---\n", 2)[1:]
     spoiled = yaml.safe_dump({**yaml.safe_load(front), name: value})
-    lint_model(write_card(tmp_path, f"---\n{spoiled}---\n{body}"))
+    assert isinstance(lint_model(write_card(tmp_path, f"---\n{spoiled}---\n{body}")), list)
 
 
 def test_each_metric_carries_its_own_signature(tmp_path):
