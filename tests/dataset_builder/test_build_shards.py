@@ -111,16 +111,20 @@ def test_a_killed_build_goes_on_with_the_shards_it_had_and_ends_the_same(corpus,
     assert sorted(path.name for path in output.iterdir()) == sorted({name.split("/")[0] for name in expected})
 
 
-def test_shards_of_other_inputs_are_not_taken_over(corpus, tmp_path, monkeypatch):
-    def broken(task: shards.ShardTask, report: shards.Report) -> None:
+def interrupt_after_one_shard(corpus: small_corpus.Corpus, options: dict) -> None:
+    def once(task: shards.ShardTask, report: shards.Report) -> None:
         shards.write_shard(task, report)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("dataset_builder.shard_workers.write_shard", broken)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dataset_builder.shard_workers.write_shard", once)
+        with pytest.raises(KeyboardInterrupt):
+            build_dataset(corpus.captions, corpus.tracks, **options)
+
+
+def test_shards_of_other_inputs_are_not_taken_over(corpus, tmp_path):
     options = {"config": "fma", "output": tmp_path / "out", "audio_root": corpus.audio, "shard_bytes": 5 * CLIP_BYTES}
-    with pytest.raises(KeyboardInterrupt):
-        build_dataset(corpus.captions, corpus.tracks, **options)
-    monkeypatch.undo()
+    interrupt_after_one_shard(corpus, options)
     assert list((tmp_path / "out/.fma.building").glob("*.parquet"))
     write_captions([replace(row, caption="Changed.") for row in corpus.rows], corpus.captions, {})
 
@@ -131,16 +135,9 @@ def test_shards_of_other_inputs_are_not_taken_over(corpus, tmp_path, monkeypatch
     assert texts == {"Changed."}
 
 
-def test_a_changed_audio_file_is_read_anew_after_an_interruption(corpus, tmp_path, monkeypatch):
-    def broken(task: shards.ShardTask, report: shards.Report) -> None:
-        shards.write_shard(task, report)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("dataset_builder.shard_workers.write_shard", broken)
+def test_a_changed_audio_file_is_read_anew_after_an_interruption(corpus, tmp_path):
     options = {"config": "fma", "output": tmp_path / "out", "audio_root": corpus.audio, "shard_bytes": 5 * CLIP_BYTES}
-    with pytest.raises(KeyboardInterrupt):
-        build_dataset(corpus.captions, corpus.tracks, **options)
-    monkeypatch.undo()
+    interrupt_after_one_shard(corpus, options)
     changed = (corpus.audio / "clips/t3.wav").read_bytes()
     (corpus.audio / "clips/t0.wav").write_bytes(changed)
 
