@@ -155,26 +155,52 @@ def quiet_libraries() -> None:
 
 @app.command()
 def convert(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of the released code (.pth).")],
+    source: Annotated[
+        str, typer.Argument(help="A checkpoint of the released code (.pth), a folder of them, or ORG/NAME on the Hub.")
+    ],
     output: Annotated[Path, typer.Option("--output", help="The model directory to write.")],
+    variant: Annotated[
+        str | None,
+        typer.Option("--variant", help="Which one: transfer, pretrain or supervised in seungheondoh/lp-music-caps."),
+    ] = None,
+    file: Annotated[str | None, typer.Option("--file", help="Which one, by its path in repository or folder.")] = None,
+    revision: Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit on the Hub.")] = None,
     config: Annotated[
         Path | None, typer.Option("--config", help="JSON with the sizes, where the weights can't tell.")
     ] = None,
     tokenizer: Annotated[str | None, typer.Option("--tokenizer", help="Directory or Hub id of its tokenizer.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Convert a released checkpoint, checked key by key."""
+    """Convert a released checkpoint, from a file or the Hub, checked key by key and number by number."""
     from dataclasses import asdict
 
     with extra_needed("model"):
-        from modeling_lpmc.conversion import convert_checkpoint
+        from modeling_lpmc.conversion import convert_source
 
-        report = convert_checkpoint(checkpoint, output, sizes=config, tokenizer=tokenizer)
+        quiet_libraries()
+        with progress_bar("convert") as update:
+            report = convert_source(
+                source,
+                output,
+                variant=variant,
+                file=file,
+                revision=revision,
+                sizes=config,
+                tokenizer=tokenizer,
+                progress=update,
+                say=say,
+            )
 
     def text() -> None:
+        parity = report.parity
         print(f"{output}: {report.mapped} tensors, {report.parameters:,} parameters, tokenizer: {report.tokenizer}")
-        for name, difference in report.parity.items():
-            print(f"  largest difference from the checkpoint: {name} {difference}")
+        print(
+            f"beside the checkpoint: log-mel {parity.log_mel_relative:g} (relative), encoder "
+            f"{parity.encoder_max_abs:g}, loss {parity.loss_abs:g}, logits {parity.logits_max_abs:g}; the same tokens "
+            f"greedily and with {parity.beams} beams"
+        )
+        print(f"licence: {report.licence}")
+        print(f"next: read {output / 'PARITY.md'}; lpmc caption FILE --model {output}")
 
     emit(asdict(report), as_json, text)
 
@@ -196,6 +222,10 @@ def caption(
         int | None, typer.Option("--beams", min=1, help="Beams of the search; default: the model's own (5).")
     ] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="10-second windows decoded together.")] = 8,
+    device: Annotated[str | None, typer.Option("--device", help="cpu, cuda or cuda:N; default: a GPU if any.")] = None,
+    precision: Annotated[
+        str, typer.Option("--precision", help="float32, bfloat16 (GPU) or int8 (CPU: faster, captions may differ).")
+    ] = "float32",
     output: Annotated[Path | None, typer.Option("--output", help="Also write the JSON to this file.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -207,7 +237,7 @@ def caption(
     from lpmc_files import write_json
 
     files = find_audio(paths)
-    captioner = Captioner.from_pretrained(_existing(model))
+    captioner = Captioner.from_pretrained(_existing(model), device, precision=precision)
     results: list[TrackCaption] = []
     failed: list[FailedFile] = []
     with progress_bar("caption") as update:

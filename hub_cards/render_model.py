@@ -18,6 +18,7 @@ def render_model_card(
     *,
     licence: str,
     licence_link: str = "LICENSE",
+    licence_note: str | None = None,
     summary: Mapping[str, Any],
     results: Mapping[str, Any] | None = None,
     demonstration: bool = False,
@@ -29,6 +30,7 @@ def render_model_card(
 
     - `licence`: an identifier of the Hub, or a name of its own (the card then says `other`, carries the name
       and points to `licence_link`, an address or a file of the directory).
+    - `licence_note`: sentences about who claims what.
     - `summary`: what to tell about the model as name -> value, in the order given (parameters, training rows,
       epochs, ...); nested mappings become lists.
     - `results`: measured values as name -> number, such as the score card of `lpmc evaluate --json`. The keys
@@ -79,6 +81,8 @@ def render_model_card(
         model_name=model_name,
         address=repo_id or f"./{model_name}",
         licence=licence,
+        licence_link=licence_link,
+        licence_note=licence_note,
         summary={name: plain(value) for name, value in summary.items() if value is not None},
         metrics=metrics,
         conditions=conditions,

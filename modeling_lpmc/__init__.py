@@ -1,12 +1,17 @@
 """The captioner: audio in, captions out; trained, converted and exported with transformers.
 
-Importing this package loads neither torch nor transformers; each name below does so when it is first used.
+Importing this package loads neither torch nor transformers; each name below does so when it is first used. The
+exception is a machine that has torchaudio: if that is broken, transformers must be told before anything else uses it.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
+
+if find_spec("torchaudio") and find_spec("transformers"):
+    import_module(f"{__name__}.configuration_lpmc")  # leaves a broken torchaudio out, with a warning
 
 _HOMES = {
     "LpmcConfig": "configuration_lpmc",

@@ -4,7 +4,8 @@
     for result in captioner.caption_files(find_audio([Path("tracks")])):
         print(result)
 
-A window without sound is not given to the model, which would invent music; its text is `SILENCE_TEXT`.
+A window without sound is not given to the model, which would invent music; its text is `SILENCE_TEXT`. A file may be
+of any length: what is held of it does not grow with it (see `open_track`).
 """
 
 from __future__ import annotations
@@ -22,17 +23,26 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from lpmc_errors import AudioError, ModelError, UsageError
-from modeling_lpmc.audio import AUDIO_SUFFIXES, AudioClip, check_has_sound, has_sound, load_audio
+from modeling_lpmc.audio import (
+    AUDIO_SUFFIXES,
+    AudioClip,
+    check_has_sound,
+    has_sound,
+    open_track,
+    track_windows,
+    without_offset,
+)
+from modeling_lpmc.audio_track_lpmc import SILENCE_TEXT
 from modeling_lpmc.configuration_lpmc import LpmcConfig
 from modeling_lpmc.feature_extraction_lpmc import LpmcFeatureExtractor
 from modeling_lpmc.modeling_lpmc import LpmcForConditionalGeneration
 from modeling_lpmc.processing_lpmc import LpmcProcessor
 
 BATCH_SIZE = 8  # windows; on 2 cores 0.89 s a window against 2.95 s one by one (the released sizes, 5 beams)
-SILENCE_TEXT = "[silence]"
 TIME_DIGITS = 3  # times are seconds, kept to the millisecond; one sample at 16 kHz is 0.06 ms
 MODEL_FILES = ("config.json", "generation_config.json", "preprocessor_config.json", "tokenizer.json")
 MEL_CONTRACT = ("sampling_rate", "n_fft", "hop_length", "num_mel_bins", "spectrum", "chunk_seconds")
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.float32}  # int8: the decoder alone
 WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*(?:/[\w-][\w.-]*)?", re.ASCII)
@@ -161,16 +171,27 @@ class Captioner:
 
     @classmethod
     def from_pretrained(
-        cls, model: str | os.PathLike[str], device: str | None = None, *, revision: str | None = None
+        cls,
+        model: str | os.PathLike[str],
+        device: str | None = None,
+        *,
+        revision: str | None = None,
+        precision: str = "float32",
     ) -> Captioner:
         """Load a model directory, or a model of the Hub by its id, for `device` (default: CUDA if there is any).
 
         Only the weights, the tokenizer and the configuration are taken from there. The code is this package's own, so
         that naming a model never runs code that came with it; weights are read from safetensors only.
 
-        Raises `ModelError` when it is missing, incomplete, damaged or of another kind, `UsageError` for a bad device.
+        `precision` is float32, bfloat16 (for GPUs), or int8: the decoder on a CPU in a fraction of the time, with the
+        encoder in float32. Captions may differ from those in float32.
+
+        Raises `ModelError` when it is missing, incomplete, damaged or of another kind, `UsageError` for a device or a
+        precision that is not to be had.
         """
         where = _device(device)
+        if precision not in PRECISIONS:
+            raise UsageError(f"precision {precision!r}", "is unknown", f"use {', '.join(PRECISIONS)}")
         name = str(model)
         if not name:
             raise ModelError("model", "no name was given", "name a model directory or a Hub id")
@@ -192,7 +213,7 @@ class Captioner:
         options: dict[str, Any] = {"revision": revision}
         try:
             network, report = loaded.from_pretrained(
-                name, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **options
+                name, dtype=PRECISIONS[precision], use_safetensors=True, output_loading_info=True, **options
             )
             processor = LpmcProcessor(
                 LpmcFeatureExtractor.from_pretrained(name, **options),
@@ -211,7 +232,13 @@ class Captioner:
                     f"config.json says {key} {trained}, its feature extractor {extracted}",
                     "copy, train or convert it again",
                 )
-        return cls(network, processor, where)
+        captioner = cls(network, processor, where)
+        if precision == "int8":
+            try:
+                captioner.model.set_decoding("int8")
+            except RuntimeError as error:
+                raise UsageError("precision int8", f"is not to be had ({error})", "use float32") from error
+        return captioner
 
     @property
     def sampling_rate(self) -> int:
@@ -254,8 +281,11 @@ class Captioner:
     ) -> Iterator[TrackCaption | FailedFile]:
         """Caption files one after the other, in their order; a file that cannot be read gives a `FailedFile`.
 
-        Windows of several files fill a batch together. One decoded file and one batch are held at a time.
+        Windows of several files fill a batch together. One batch and at most five minutes of a file are held at a time.
         `progress(path, done, total)` is told after each batch how many windows of a file are done.
+
+        A file is decoded to its end before its first window is captioned, so that one that breaks off fails as a whole;
+        and so does one that changes meanwhile, whatever of it was captioned by then.
         """
         if batch_size < 1:
             raise UsageError("batch size", f"is {batch_size}", "give at least 1")
@@ -285,24 +315,32 @@ class Captioner:
                 waiting.popleft()
 
         for path in map(Path, paths):
+            track = None
             try:
-                clip = load_audio(path, self.sampling_rate)
-                check_has_sound(clip, path)
+                track, windows = self._open(path)
+                waiting.append(track)
+                for window in windows:
+                    batch.append((track, window))
+                    if len(batch) == batch_size:
+                        run()
+                        yield from finished()
             except AudioError as error:
+                if track is not None:  # then it is the last one waiting, and not complete
+                    waiting.pop()
+                    batch[:] = [(other, window) for other, window in batch if other is not track]
                 waiting.append(FailedFile(str(path), str(error)))
                 yield from finished()
-                continue
-            bounds = self._bounds(clip)
-            track = _OpenTrack(path, clip.duration, [self._seconds(*bound) for bound in bounds])
-            waiting.append(track)
-            for start, end in bounds:
-                batch.append((track, clip.samples[start:end].copy()))  # a view would keep the whole file alive
-                if len(batch) == batch_size:
-                    run()
-                    yield from finished()
         if batch:
             run()
         yield from finished()
+
+    def _open(self, path: Path) -> tuple[_OpenTrack, Iterator[np.ndarray]]:
+        """A record of the file and its windows. Raises `AudioError`, as taking a window may."""
+        sound = open_track(path, self.sampling_rate)
+        check_has_sound(sound, path)
+        bounds = self.processor.feature_extractor.chunk_bounds(sound.num_samples)
+        track = _OpenTrack(path, sound.duration, [self._seconds(*bound) for bound in bounds])
+        return track, track_windows(sound, bounds)
 
     def _bounds(self, clip: AudioClip) -> list[tuple[int, int]]:
         if clip.sampling_rate != self.sampling_rate:
@@ -313,9 +351,13 @@ class Captioner:
         return round(start / self.sampling_rate, TIME_DIGITS), round(end / self.sampling_rate, TIME_DIGITS)
 
     def _caption_windows(self, windows: Sequence[np.ndarray], num_beams: int | None) -> list[str]:
-        """One text a window; windows (samples,) are padded by the extractor, which the model expects as silence."""
+        """One text a window; windows (samples,) are padded by the extractor, which the model expects as silence.
+
+        An offset of the recorder is taken out here, before the padding: the extractor hears what it is given.
+        """
         if num_beams is not None and num_beams < 1:
             raise UsageError("number of beams", f"is {num_beams}", "give at least 1")
+        windows = [without_offset(window, self.sampling_rate) for window in windows]
         texts = [SILENCE_TEXT] * len(windows)
         heard = [number for number, window in enumerate(windows) if has_sound(window)]
         if not heard:

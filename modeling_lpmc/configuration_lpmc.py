@@ -6,11 +6,42 @@ This file travels to the Hub as remote code: it imports transformers and nothing
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+import sys
 from typing import TYPE_CHECKING, Any
 
 from transformers import BartConfig
+from transformers.utils import is_torchaudio_available, logging
+
+logger = logging.get_logger(__name__)
 
 SPECTRA = ("real", "power")  # what is squared before the mel filters: Re(STFT), as released, or |STFT|
+
+
+def leave_out_a_broken_torchaudio() -> None:
+    """Make transformers importable beside a torchaudio that cannot be loaded, such as one built for another torch.
+
+    Nothing here uses torchaudio, but newer releases of transformers import it with every model where it is installed
+    and fail as it fails. Then this process goes on as if torchaudio were not installed, and says so in a warning.
+    """
+    if importlib.util.find_spec("torchaudio") is None:
+        return
+    try:
+        importlib.import_module("transformers.audio_utils")
+    except Exception as error:  # a missing library or symbol, another CUDA: torchaudio fails in many ways
+        sys.modules["torchaudio"] = None  # type: ignore[assignment]  # Python's own way to say: not importable
+        getattr(is_torchaudio_available, "cache_clear", lambda: None)()  # it has just said yes
+        importlib.import_module("transformers.audio_utils")  # raises what else may be wrong
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        logger.warning(
+            f"torchaudio: installed but broken ({reason}), so it is left out here; uninstall it, or install the build "
+            "that belongs to this torch"
+        )
+
+
+# This file is the first that is loaded, and all others need what torchaudio would keep from loading.
+leave_out_a_broken_torchaudio()
 
 
 class LpmcConfig(BartConfig):
@@ -100,6 +131,12 @@ class LpmcConfig(BartConfig):
             activation_dropout=activation_dropout,
             **kwargs,
         )
+
+    def __eq__(self, other: object) -> bool:
+        # Version 5 compares the fields of dataclasses alone, and those above are none.
+        return type(other) is type(self) and vars(other) == vars(self)
+
+    __hash__ = BartConfig.__hash__
 
 
 __all__ = ["LpmcConfig"]

@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import BatchFeature, SequenceFeatureExtractor
 
-from .configuration_lpmc import SPECTRA
+from .configuration_lpmc import SPECTRA  # first: beside a broken torchaudio the next line needs what it does
+
+# isort: split
+from transformers import BatchFeature, SequenceFeatureExtractor
 
 POWER_FLOOR = 1e-10  # 10 * log10 of it is -100 dB: the value of silence (torchaudio's AmplitudeToDB, as released)
 MAX_CHANNELS = 8  # a 2-D clip whose short axis is longer than this is not multi-channel audio
@@ -92,6 +94,7 @@ class LpmcFeatureExtractor(SequenceFeatureExtractor):
         padding_value: float = 0.0,
         **kwargs: Any,
     ) -> None:
+        kwargs.setdefault("return_attention_mask", False)  # padding is silence, which the model hears
         kwargs.pop("feature_size", None)  # saved by the base class; the same number as num_mel_bins
         if spectrum not in SPECTRA:
             raise ValueError(f"spectrum {spectrum!r} is unknown; use one of {', '.join(SPECTRA)}")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers
@@ -26,13 +26,23 @@ from transformers.models.bart.modeling_bart import (
     shift_tokens_right,
 )
 
+from .beam_search_lpmc import plan_search, search
 from .configuration_lpmc import LpmcConfig
+from .decoding_lpmc import PRECISIONS, decoder_weights, forget_decoder_weights
 from .feature_extraction_lpmc import log_mel, mel_filter_table
+from .processing_lpmc import LpmcProcessor
+from .saving_lpmc import LpmcSavingMixin
 
 try:  # transformers 5: these leave alone what a checkpoint has filled
     from transformers import initialization as init
 except ImportError:
     from torch.nn import init  # type: ignore[no-redef]
+
+if TYPE_CHECKING:  # never run: transformers takes along the files that a file names so, and a saved model needs all
+    from .audio_files_lpmc import UnreadableAudioError  # noqa: F401
+    from .audio_track_lpmc import AudioTrack  # noqa: F401
+    from .licence_lpmc import APACHE_2  # noqa: F401
+    from .pipeline_lpmc import MusicCaptioningPipeline  # noqa: F401
 
 IGNORED_LABEL = -100
 MAX_TIMESCALE = 10_000  # of the sinusoidal positions (released code)
@@ -165,6 +175,7 @@ class LpmcConvStem(nn.Module):
         )
         shape = (config.max_source_frames, config.d_model)
         self.register_buffer("positional_embedding", torch.empty(shape, dtype=torch.float32), persistent=False)
+        self.most_positions = min(config.max_source_frames, config.max_position_embeddings)
         self.fill_tables()
 
     @torch.no_grad()
@@ -180,7 +191,7 @@ class LpmcConvStem(nn.Module):
         for conv in self.conv_stack:
             hidden = nn.functional.gelu(conv(hidden))
         hidden = hidden.transpose(1, 2)  # (batch, positions, d_model)
-        positions, limit = hidden.shape[1], self.positional_embedding.shape[0]
+        positions, limit = hidden.shape[1], self.most_positions
         if positions > limit:
             raise ValueError(
                 f"{input_features.shape[-1]} frames give {positions} encoder positions, and this model has {limit}; "
@@ -340,12 +351,15 @@ class LpmcModel(LpmcPreTrainedModel):
         return outputs if _as_dict(self.config, return_dict) else outputs.to_tuple()
 
 
-class LpmcForConditionalGeneration(LpmcPreTrainedModel, GenerationMixin):
+class LpmcForConditionalGeneration(LpmcSavingMixin, LpmcPreTrainedModel, GenerationMixin):
     """The captioner: `generate(input_features=...)` writes captions, `forward(..., labels=...)` gives the loss."""
 
     _tied_weights_keys = _tied({"lm_head.weight": "model.shared.weight"})
 
     final_logits_bias: torch.Tensor
+    own_search = True  # False: every call of `generate` is the library's
+    decoding_precision = "native"
+    decoding_compiled = False
 
     def __init__(self, config: LpmcConfig) -> None:
         super().__init__(config)
@@ -451,6 +465,62 @@ class LpmcForConditionalGeneration(LpmcPreTrainedModel, GenerationMixin):
             num_items_in_batch = num_items_in_batch.to(loss.device)
         return loss if num_items_in_batch is None else loss / num_items_in_batch
 
+    @torch.no_grad()
+    def generate(
+        self,
+        inputs: torch.Tensor | None = None,
+        generation_config: GenerationConfig | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        """Write captions: token ids (clips, tokens), `</s> <s> ... </s>` and padding.
+
+        Takes `input_features` (clips, mel, frames) or `input_values` (clips, samples) and every setting of the
+        library's `generate`. Greedy and beam search as the released model decodes run on a search of this model's own,
+        with the library's tokens in less time; other settings, and all of them if `own_search` is False, on the
+        library's.
+        """
+        mine = self.own_search and not args
+        plan = plan_search(self, inputs, generation_config, kwargs) if mine else None
+        if plan is None:
+            if self.decoding_precision != "native":
+                raise ValueError(
+                    "this call is not one that runs in int8 (greedy or beam search of a model in evaluation mode); "
+                    'change its settings, or call set_decoding("native")'
+                )
+            return super().generate(inputs, generation_config, *args, **kwargs)  # type: ignore[misc]
+        settings, encoder_inputs = plan
+        encoded = encoder_inputs.get("encoder_outputs")
+        if encoded is None:
+            encoded = self.model.encoder(**encoder_inputs, return_dict=True)
+        weights = decoder_weights(self, self.decoding_precision)
+        return search(weights, encoded[0], settings, compiled=self.decoding_compiled)
+
+    def set_decoding(self, precision: str = "native", *, compiled: bool = False) -> None:
+        """Choose how `generate` computes the decoder.
+
+        Args:
+            precision: "native", as the weights are, or "int8" (float32 models on a CPU): in a third of the time, and
+                captions may differ.
+            compiled: run its steps through `torch.compile`, on caches of few sizes. Compiling takes a minute, and again
+                for another number of clips.
+
+        Raises `ValueError` for other words or int8 with `compiled`, `RuntimeError` where int8 is not to be had.
+        """
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision {precision!r} is unknown; use one of {', '.join(PRECISIONS)}")
+        if precision != "native":
+            if compiled:
+                raise ValueError(f"{precision} decoding can't be compiled; choose one of the two")
+            decoder_weights(self, precision)
+        self.decoding_precision, self.decoding_compiled = precision, compiled
+
+    def train(self, mode: bool = True) -> LpmcForConditionalGeneration:
+        """As in PyTorch; training also gives the memory back that `generate` took for its copy of the weights."""
+        if mode:
+            forget_decoder_weights(self)
+        return super().train(mode)
+
     def prepare_decoder_input_ids_from_labels(self, labels: torch.Tensor) -> torch.Tensor:
         """Labels (batch, tokens) shifted right behind the decoder's start token, -100 replaced by padding."""
         return shift_tokens_right(labels, self.config.pad_token_id, self.config.decoder_start_token_id)
@@ -464,6 +534,13 @@ class LpmcForConditionalGeneration(LpmcPreTrainedModel, GenerationMixin):
         **kwargs: Any,
     ) -> dict[str, Any]:
         """As in the library; its names tell `generate` that the extractor's book-keeping of windows may come along."""
+        cache, tokens = kwargs.get("past_key_values"), args[0] if args else kwargs["input_ids"]
+        unsliced = "next_sequence_length" in kwargs and kwargs["next_sequence_length"] is None  # prefill of version 5
+        if unsliced and cache is not None and kwargs.get("decoder_attention_mask") is None:
+            # To go on from a cache, version 5 wants a mask to see that the prompt holds what the cache holds.
+            held = int(cache.get_seq_length())
+            if 0 < held < tokens.shape[1]:
+                kwargs["next_sequence_length"] = tokens.shape[1] - held
         return super().prepare_inputs_for_generation(*args, **kwargs)  # type: ignore[misc]
 
     def _prepare_model_inputs(
@@ -478,6 +555,8 @@ class LpmcForConditionalGeneration(LpmcPreTrainedModel, GenerationMixin):
             if inputs is not None or model_kwargs.get("input_features") is not None:
                 raise ValueError("pass either input_features or input_values to generate(), not both")
             inputs = self.model.encoder.log_mel(waveforms)
+        if inputs is None and all(model_kwargs.get(name) is None for name in ("input_features", "encoder_outputs")):
+            raise ValueError("there is nothing to caption; pass input_features, input_values or encoder_outputs")
         return super()._prepare_model_inputs(inputs, bos_token_id, model_kwargs)  # type: ignore[misc]
 
     @staticmethod
@@ -491,4 +570,10 @@ def _as_dict(config: LpmcConfig, return_dict: bool | None) -> bool:
     return bool(getattr(config, "return_dict", True)) if return_dict is None else return_dict
 
 
-__all__ = ["LpmcForConditionalGeneration", "LpmcModel", "LpmcPreTrainedModel", "default_generation_config"]
+__all__ = [
+    "LpmcForConditionalGeneration",
+    "LpmcModel",
+    "LpmcPreTrainedModel",
+    "LpmcProcessor",  # AutoProcessor finds it here, so that a processor comes with all files of the model
+    "default_generation_config",
+]

@@ -1,7 +1,7 @@
 # Copyright 2026 The LP-MusicCaps port authors. Licensed under the Apache License, Version 2.0.
 """Audio and captions in, model inputs and labels out; token ids in, captions out.
 
-This file travels to the Hub as remote code: it imports torch, transformers and its neighbour, nothing else.
+This file travels to the Hub as remote code: it imports torch, transformers and its neighbours, nothing else.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import torch
 from transformers import BatchFeature, PreTrainedTokenizerFast, ProcessorMixin
 
 from .feature_extraction_lpmc import LpmcFeatureExtractor
+from .saving_lpmc import complete_directory
 
 IGNORED_LABEL = -100  # the index that the loss leaves out
 MAX_CAPTION_TOKENS = 128  # truncation of training captions, </s> kept (released hparams)
@@ -41,9 +42,19 @@ class LpmcProcessor(ProcessorMixin):
         return cls(extractor, PreTrainedTokenizerFast.from_pretrained(pretrained_model_name_or_path, *args, **kwargs))
 
     def save_pretrained(self, save_directory: Any, push_to_hub: bool = False, **kwargs: Any) -> Any:
-        """Save both, and the extractor once more alone: version 4 reads preprocessor_config.json and nothing else."""
+        """Save both with their code, in a form that every supported version reads.
+
+        The extractor is saved once more alone: version 4 reads preprocessor_config.json and nothing else.
+        """
         self.feature_extractor.save_pretrained(save_directory)
-        return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+        files = super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+        complete_directory(save_directory)
+        return files
+
+    def _upload_modified_files(self, working_dir: Any, *args: Any, **kwargs: Any) -> Any:
+        # `save_pretrained(push_to_hub=True)` uploads before it returns
+        complete_directory(working_dir)
+        return super()._upload_modified_files(working_dir, *args, **kwargs)
 
     def __call__(
         self,

@@ -46,6 +46,17 @@ def small_model(seed: int = 0, **changes: Any) -> LpmcForConditionalGeneration:
     return model
 
 
+def ending_model() -> LpmcForConditionalGeneration:
+    """Random weights whose captions of `features(6)` differ and end at different lengths: 20, 20, 20, 3, 20 and 15."""
+    model = small_model(seed=3)
+    with torch.no_grad():
+        model.model.shared.weight[model.config.eos_token_id] *= 3  # so that the end depends on what was heard
+        for layer in model.model.decoder.layers:
+            layer.encoder_attn.v_proj.weight *= 4
+        model.final_logits_bias[0, model.config.eos_token_id] = 0.0
+    return model
+
+
 def small_processor() -> LpmcProcessor:
     """The usual extractor with a tokenizer trained on `CAPTIONS`; its vocabulary has at most 300 tokens."""
     return LpmcProcessor(LpmcFeatureExtractor(), train_tokenizer(CAPTIONS, vocab_size=300))

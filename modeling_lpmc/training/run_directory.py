@@ -1,8 +1,8 @@
 """What lies in the output directory of a run, and how a run finds its way back after a kill.
 
 While it trains: `checkpoints/run.json` (the resolved recipe and notes) and `checkpoints/checkpoint-N/`.
-When it is done: the model's own files, `training.json` (written last, so it marks a finished run) and, when asked for,
-`inference.json`; `checkpoints/` is then removed.
+When it is done: the model's own files, `README.md`, `training.json` (written last, so it marks a finished run) and,
+when asked for, `inference.json`; `checkpoints/` is then removed.
 """
 
 from __future__ import annotations
@@ -15,9 +15,23 @@ from typing import Any
 
 from lpmc_errors import UsageError
 from lpmc_files import write_json
+from modeling_lpmc.export import write_model_card
 
 RECORD = "training.json"
 CAPTIONS = "inference.json"  # [{"prediction", "ground_truth"}], the format of the released code and of `lpmc evaluate`
+# What the card tells of a record: key -> how it is called there. Its numbers are held against the record by the lint.
+_ON_THE_CARD = {
+    "parameters": "parameters",
+    "vocabulary": "vocabulary",
+    "train_clips": "clips it was trained on",
+    "train_captions": "captions it was trained on",
+    "updates": "updates",
+    "epochs": "epochs",
+    "loss": "training loss at the end",
+    "evaluation_loss": "loss on held-out clips (evaluation)",
+    "evaluation_clips": "held-out clips (evaluation)",
+    "precision": "precision",
+}
 _CHECKPOINT_FILES = ("config.json", "model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json")
 
 
@@ -77,7 +91,14 @@ class RunDirectory:
         return None
 
     def finish(self, record: dict[str, Any]) -> None:
-        """Write `record` and remove what a run resumes from. Raises `DiskError`."""
+        """Write the saved model's card and `record`, and remove what a run resumes from. Raises `DiskError`."""
+        recipe = record.get("recipe", {})
+        write_model_card(
+            self.path,
+            summary=card_summary(record),
+            base_model=recipe.get("model", {}).get("start_from"),
+            datasets=[name for name in [recipe.get("data", {}).get("dataset")] if name],
+        )
         write_json(self.path / RECORD, record)
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
@@ -92,6 +113,11 @@ class RunDirectory:
                         f"holds a run with {section}.{key} {known!r}, not {value!r}",
                         "give the same settings to continue it, or choose another --output",
                     )
+
+
+def card_summary(record: dict[str, Any]) -> dict[str, Any]:
+    """What a model's card tells of the training that `record` describes, as name -> value."""
+    return {name: record[key] for key, name in _ON_THE_CARD.items() if record.get(key) not in (None, 0)}
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -16,9 +18,14 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Sampler
 from transformers import Seq2SeqTrainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer import TRAINING_ARGS_NAME
 
 from lpmc_errors import LpmcError
+from lpmc_files import write_json
+from modeling_lpmc.export import write_model_card
+from modeling_lpmc.saving_lpmc import SAVED_BESIDE_WEIGHTS, complete_directory
 from modeling_lpmc.training.audio_cache import FULL_SCALE
+from modeling_lpmc.training.run_directory import RECORD, card_summary
 from modeling_lpmc.training.sampling import BalancedTagSampler, ClipSampler
 
 
@@ -69,7 +76,7 @@ class StopRequest:
 
 class CaptionTrainer(Seq2SeqTrainer):
     """Seq2SeqTrainer with given draws, and weight decay on every parameter (as the released AdamW; the library spares
-    biases and norms)."""
+    biases and norms). What it pushes has this project's card, and every commit loads."""
 
     def __init__(self, *, sampler: ClipSampler | BalancedTagSampler, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -100,6 +107,65 @@ class CaptionTrainer(Seq2SeqTrainer):
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """Names of the parameters that decay: all of them."""
         return [name for name, _ in model.named_parameters()]
+
+    def create_model_card(  # type: ignore[override]
+        self,
+        *,
+        license: str | None = None,
+        model_name: str | None = None,
+        finetuned_from: str | None = None,
+        dataset_tags: str | list[str] | None = None,
+        **unused: Any,
+    ) -> None:
+        """Write README.md and the record that holds its numbers, training.json, into the output directory.
+
+        `license` is that of the weights and is kept with them. `finetuned_from` and `dataset_tags` are ids on the Hub.
+        The library's other details have no place on this card. Raises `ModelError` if no model was saved there.
+        """
+        if not self.is_world_process_zero():
+            return
+        output, model = Path(str(self.args.output_dir)), self.accelerator.unwrap_model(self.model)
+        if license is not None:
+            model.config.weights_licence = license
+            model.config.save_pretrained(output)
+            complete_directory(output)
+        write_json(output / RECORD, self._facts(model))
+        write_model_card(
+            output,
+            model_name=model_name,
+            summary=card_summary(self._facts(model)),
+            repo_id=self.hub_model_id,
+            base_model=finetuned_from,
+            datasets=[dataset_tags] if isinstance(dataset_tags, str) else dataset_tags or [],
+        )
+
+    def _facts(self, model: nn.Module) -> dict[str, Any]:
+        losses = [entry["loss"] for entry in self.state.log_history if "loss" in entry]
+        held_out = [entry["eval_loss"] for entry in self.state.log_history if "eval_loss" in entry]
+        return {
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "train_clips": len(self.train_dataset) if isinstance(self.train_dataset, Sized) else None,
+            "updates": self.state.global_step,
+            "epochs": self.state.epoch,
+            "loss": losses[-1] if losses else None,
+            "evaluation_loss": held_out[-1] if held_out else None,
+            "precision": "bfloat16" if self.args.bf16 else "float16" if self.args.fp16 else "float32",
+        }
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        # training_args.bin is a pickle of everything the run was told, tokens and local paths too; training.json and
+        # recipe.yaml say what is worth knowing.
+        super()._save(output_dir, state_dict=state_dict)
+        Path(output_dir or str(self.args.output_dir), TRAINING_ARGS_NAME).unlink(missing_ok=True)
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        # The library takes weights and settings from the checkpoint; without the rest nobody could load what it pushes.
+        if self.is_world_process_zero():
+            for path in Path(checkpoint_folder).iterdir():
+                if SAVED_BESIDE_WEIGHTS.fullmatch(path.name):
+                    shutil.copyfile(path, Path(str(self.args.output_dir)) / path.name)
+            self.create_model_card()
+        super()._push_from_checkpoint(checkpoint_folder)
 
 
 class TrainingWatch(TrainerCallback):

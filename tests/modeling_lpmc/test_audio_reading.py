@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
+from interpreters import PROJECT, client
 
 from lpmc_errors import AudioError
-from modeling_lpmc import audio as audio_module
-from modeling_lpmc.audio import check_has_sound, has_sound, load_audio
+from modeling_lpmc.audio import check_has_sound, has_sound, load_audio, open_track, without_offset
 
 
 def tone(seconds: float, rate: int, hertz: float = 440.0, level: float = 0.5) -> np.ndarray:
@@ -244,9 +244,15 @@ def two_mp3_in_one(folder: Path) -> Path:
     return path
 
 
-def test_an_mp3_that_goes_on_after_its_declared_end_is_not_cut_silently(tmp_path, monkeypatch):
+@pytest.fixture
+def no_ffmpeg_decoder(monkeypatch):
+    """As if neither PyAV nor torchcodec were installed."""
+    for name in ("av", "torchcodec", "torchcodec.decoders"):
+        monkeypatch.setitem(sys.modules, name, None)
+
+
+def test_an_mp3_that_goes_on_after_its_declared_end_is_not_cut_silently(tmp_path, no_ffmpeg_decoder):
     path = two_mp3_in_one(tmp_path)
-    monkeypatch.setattr(audio_module.importlib.util, "find_spec", lambda name: None)
 
     message = refusal(path)
 
@@ -319,6 +325,44 @@ def test_silence_is_loaded_but_refused_for_captioning(tmp_path):
     check_has_sound(quiet, "song.wav")
 
 
+def test_an_offset_is_no_sound(tmp_path):
+    dither = np.random.default_rng(0).integers(-2, 3, 32000) / 32768
+    for number, samples in enumerate((np.full(32000, 0.25), 0.25 + dither, np.full(32000, -0.5))):
+        path = write(tmp_path / f"{number}.wav", samples, 22050)
+        assert not open_track(path, 22050).sounding
+        clip = load_audio(path, 22050)
+        assert not has_sound(clip.samples)
+        with pytest.raises(AudioError, match="silence"):
+            check_has_sound(open_track(path, 22050), path)
+    assert has_sound(0.25 + tone(2.0, 16000, level=0.001))
+    assert not has_sound(np.zeros(0, np.float32))
+
+
+def test_music_keeps_the_mean_it_may_have_bit_for_bit(recordings):
+    windows = 0
+    for path in recordings:
+        samples = load_audio(path).samples
+        for start in range(0, len(samples) - 160_000, 40_000):
+            window = samples[start : start + 160_000]
+            assert without_offset(window, 16000) is window, (path.name, start)
+            windows += 1
+    for hertz in (20, 20.04, 440.0):  # 20.04 Hz leaves half a period over
+        wave = tone(10.0, 16000, hertz, 0.9)
+        assert without_offset(wave, 16000) is wave
+    assert windows > 10
+
+
+@pytest.mark.parametrize("offset", [0.01, -0.1, 0.5])
+def test_an_offset_of_the_recorder_is_taken_out(recordings, offset):
+    samples = load_audio(recordings[1]).samples[:160_000] * np.float32(0.5)
+    samples -= samples.mean()
+
+    cleaned = without_offset(samples + np.float32(offset), 16000)
+
+    assert np.abs(cleaned - samples).max() < 1e-6
+    assert without_offset(np.full(100, offset, np.float32), 16000).max() == pytest.approx(0, abs=1e-7)
+
+
 def encode(path: Path, samples: np.ndarray, rate: int, codec: str) -> Path:
     """Write mono samples with FFmpeg's encoders through PyAV."""
     import av
@@ -352,15 +396,14 @@ def test_pyav_reads_what_libsndfile_cannot(tmp_path, monkeypatch, name, codec, r
     ("head", "kind"),
     [(b"\x00\x00\x00\x20ftypM4A ", "M4A"), (b"\x1aE\xdf\xa3", "WebM"), (b"\xff\xf1\x50\x80", "AAC")],
 )
-def test_m4a_and_webm_without_pyav_name_the_remedy(tmp_path, monkeypatch, head, kind):
+def test_m4a_and_webm_without_a_decoder_name_the_remedy(tmp_path, no_ffmpeg_decoder, head, kind):
     path = tmp_path / "a.m4a"
     path.write_bytes(head + bytes(2000))
-    monkeypatch.setattr(audio_module.importlib.util, "find_spec", lambda name: None)
 
     message = refusal(path)
 
     assert kind in message
-    assert "pip install av" in message
+    assert "av is not installed, torchcodec is not installed; pip install av" in message
 
 
 def test_damaged_m4a_and_video_without_sound_are_refused(tmp_path):
@@ -369,6 +412,75 @@ def test_damaged_m4a_and_video_without_sound_are_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:4000])
 
     assert "damaged" in refusal(path)
+    assert "without a sound track" in refusal(video(tmp_path / "silent-film.mp4"))
+
+
+def video(path: Path) -> Path:
+    """One second of black, without sound."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=5)
+        stream.width = stream.height = 32
+        for _ in range(5):
+            container.mux(stream.encode(av.VideoFrame(32, 32, "yuv420p")))
+        container.mux(stream.encode(None))
+    return path
+
+
+DECODED_BY_TORCHCODEC = """
+import json, sys
+sys.modules["av"] = None
+sys.path[:0] = sys.argv[1].split(";")
+from lpmc_errors import AudioError
+from modeling_lpmc.audio import load_audio
+import numpy
+result = []
+for number, path in enumerate(sys.argv[2:]):
+    try:
+        clip = load_audio(path)
+        numpy.save(f"{number}.npy", clip.samples)
+        result.append([clip.duration, clip.source_sampling_rate, clip.channels])
+    except AudioError as error:
+        result.append(str(error))
+print(json.dumps(result))
+"""
+
+
+def test_torchcodec_decodes_as_pyav_does_where_pyav_is_not_there(tmp_path, torchcodec):
+    pytest.importorskip("av", reason="PyAV is not installed")
+    rate = {"a.m4a": 44100, "a.aac": 44100, "a.webm": 48000}
+    codec = {"a.m4a": "aac", "a.aac": "aac", "a.webm": "libopus"}
+    files = [encode(tmp_path / name, tone(25.0, rate[name]), rate[name], codec[name]) for name in rate]
+    broken = tmp_path / "cut.m4a"
+    broken.write_bytes(files[0].read_bytes()[:4000])
+    film = video(tmp_path / "film.mp4")
+
+    *found, cut, soundless = client(
+        DECODED_BY_TORCHCODEC, tmp_path, PROJECT, *files, broken, film, environment=torchcodec
+    )
+
+    for number, (path, (duration, source_rate, channels)) in enumerate(zip(files, found, strict=True)):
+        by_pyav = load_audio(path)
+        samples = np.load(tmp_path / f"{number}.npy")
+        assert (source_rate, channels) == (rate[path.name], 1)
+        assert duration == pytest.approx(by_pyav.duration, abs=0.05), path.name
+        shared = min(len(samples), len(by_pyav.samples))
+        assert np.abs(samples[:shared] - by_pyav.samples[:shared]).max() < 1e-4, path.name
+    assert "damaged M4A/MP4" in cut
+    assert "without a sound track" in soundless
+
+
+def test_torchcodec_without_ffmpeg_is_no_decoder_and_says_why(tmp_path, torchcodec_without_ffmpeg):
+    path = tmp_path / "a.m4a"
+    path.write_bytes(b"\x00\x00\x00\x20ftypM4A " + bytes(2000))
+
+    (message,) = client(DECODED_BY_TORCHCODEC, tmp_path, PROJECT, path, environment=torchcodec_without_ffmpeg)
+
+    assert message.startswith(f"{path}: is of a kind that needs PyAV or torchcodec (M4A/MP4): av is not installed")
+    assert "torchcodec cannot be loaded (RuntimeError" in message
+    assert "pip install av" in message
+    assert "\n" not in message
 
 
 def test_reading_audio_loads_no_torch():
@@ -377,3 +489,30 @@ def test_reading_audio_loads_no_torch():
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
     assert printed.strip() == "False False"
+
+
+SOUNDFILE_BROKEN = """
+import sys
+sys.path[:0] = sys.argv[1].split(";")
+from lpmc_errors import MissingExtraError
+from modeling_lpmc.audio import load_audio
+try:
+    load_audio(sys.argv[2])
+except MissingExtraError as error:
+    print(error)
+"""
+
+
+def test_soundfile_without_its_c_library_is_one_line(tmp_path):
+    path = write(tmp_path / "a.wav", tone(1.0, 16000), 16000)
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "soundfile.py").write_text("raise OSError('sndfile library not found\\nusing what?')")
+
+    done = subprocess.run(
+        [sys.executable, "-c", SOUNDFILE_BROKEN, f"{broken};{PROJECT}", path], capture_output=True, text=True
+    )
+
+    assert done.stdout == (
+        "soundfile: cannot be loaded (OSError: sndfile library not found); pip install --force-reinstall soundfile\n"
+    ), done.stderr[-2000:]

@@ -7,14 +7,16 @@ import json
 import shutil
 import weakref
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 from safetensors.torch import load_file, save_file
-from tone_model import CAPTIONS, save_tone_model, write_track
+from tone_model import CAPTIONS, save_tone_model, sound, write_track
 
 from lpmc_errors import AudioError, ModelError, UsageError
 from modeling_lpmc import captioner as captioner_module
-from modeling_lpmc.audio import load_audio
+from modeling_lpmc.audio import load_audio, open_track
 from modeling_lpmc.captioner import (
     SILENCE_TEXT,
     Captioner,
@@ -132,26 +134,62 @@ def test_a_finished_track_is_handed_over_before_the_next_files_are_read(captione
 
 
 def test_the_sound_of_files_waiting_for_a_full_batch_is_not_kept(captioner, tmp_path, monkeypatch):
-    clips = []
+    tracks = []
 
     def remember(*args):
-        clip = load_audio(*args)
-        clips.append(weakref.ref(clip.samples))
-        return clip
+        track = open_track(*args)
+        tracks.append(weakref.ref(track))
+        return track
 
-    monkeypatch.setattr(captioner_module, "load_audio", remember)
+    monkeypatch.setattr(captioner_module, "open_track", remember)
     alive = []
 
     def paths():
         for number in range(4):
             gc.collect()
-            alive.append(sum(reference() is not None for reference in clips))
+            alive.append(sum(reference() is not None for reference in tracks))
             yield write_track(tmp_path / f"{number}.wav", [("low", 2)])
 
     results = list(captioner.caption_files(paths(), batch_size=64))
 
     assert len(results) == 4
-    assert max(alive) <= 1
+    assert alive == [0, 0, 0, 0]
+
+
+def test_a_file_and_its_loaded_clip_give_the_same_segments(captioner, tmp_path, recordings):
+    offset = tmp_path / "offset.wav"
+    soundfile.write(offset, sound("high", 23.0) + sound("silence", 23.0) + 0.2, 16000)
+    for path in (*recordings, offset):
+        (result,) = captioner.caption_files([path])
+        assert list(result.segments) == captioner.caption_clip(load_audio(path), batch_size=3)
+
+
+def test_an_offset_of_the_recorder_is_not_heard(captioner, tmp_path):
+    for level in (0.0, 0.1, -0.3):
+        soundfile.write(tmp_path / "a.wav", np.concatenate([sound("high", 10), sound("silence", 10)]) + level, 16000)
+
+        (result,) = captioner.caption_files([tmp_path / "a.wav"])
+
+        assert [text for _, _, text in rows(result)] == [CAPTIONS["high"], SILENCE_TEXT]
+
+
+@pytest.mark.parametrize("name", ["a.m4a", "a.webm"])
+def test_m4a_and_webm_are_captioned_like_others(captioner, tmp_path, name):
+    av = pytest.importorskip("av", reason="PyAV is not installed")
+    rate, codec = (44100, "aac") if name == "a.m4a" else (48000, "libopus")
+    with av.open(str(tmp_path / name), "w") as container:
+        stream = container.add_stream(codec, rate=rate, layout="mono")
+        resampler = av.AudioResampler(format=stream.codec_context.format, layout="mono", rate=rate, frame_size=1024)
+        samples = np.concatenate([sound("low", 10, rate), sound("pulse", 10, rate)])
+        frame = av.AudioFrame.from_ndarray(samples[None, :], format="fltp", layout="mono")
+        frame.sample_rate = rate
+        for part in [*resampler.resample(frame), *resampler.resample(None)]:
+            container.mux(stream.encode(part))
+        container.mux(stream.encode(None))
+
+    (result,) = captioner.caption_files([tmp_path / name])
+
+    assert [text for _, _, text in rows(result)] == [CAPTIONS["low"], CAPTIONS["pulse"]]
 
 
 def test_a_silent_window_is_called_silence_and_has_no_vote(captioner, tmp_path):

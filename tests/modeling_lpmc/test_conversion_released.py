@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +43,13 @@ def test_the_oracle_is_converted_and_everything_is_accounted_for(
     assert report.mapped + len(report.dropped) == len(stored["state_dict"])
     assert set(report.dropped.values()) == {0.0}
     assert (report.parameters, report.epoch, report.tokenizer) == (972_480, 3, "none")
-    assert report.parity["captions_equal"] is True
-    assert max(value for name, value in report.parity.items() if name != "captions_equal") < 1e-5
+    parity = report.parity
+    assert (parity.greedy_equal, parity.beams_equal, parity.beams) == (True, True, 5)
+    assert (parity.greedy_tokens, parity.beam_tokens) == (48, 48)  # their full length
+    assert max(parity.embeddings_max_abs, parity.encoder_max_abs, parity.loss_abs, parity.logits_max_abs) < 1e-5
+    assert parity.log_mel_relative < 1e-5
     record = json.loads((output / "conversion.json").read_text())
-    assert record["parity"] == report.parity
+    assert record["parity"] == asdict(parity)
     assert record["checkpoint"] == "small_checkpoint.pth"
     assert str(oracle_model) not in (output / "conversion.json").read_text()
     assert sorted(path.name for path in output.iterdir()) == report.files
@@ -196,5 +200,6 @@ def test_a_conversion_that_changes_the_model_is_noticed(
 
     forward = LpmcConvStem.forward
     monkeypatch.setattr(LpmcConvStem, "forward", lambda self, x: forward(self, x) * 1.01)
-    with pytest.raises(ModelError, match="differs from the checkpoint"):
+    with pytest.raises(ModelError, match="differs from the checkpoint: embeddings"):
         convert_checkpoint(oracle_model / "small_checkpoint.pth", tmp_path / "model", sizes=sizes)
+    assert list(tmp_path.iterdir()) == []

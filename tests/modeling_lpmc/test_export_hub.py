@@ -14,9 +14,11 @@ import torch
 from safetensors.torch import load_file
 from small_captioner import small_model, small_processor
 
+from hub_cards import lint_model
 from lpmc_errors import ModelError
 from modeling_lpmc import LpmcFeatureExtractor, LpmcForConditionalGeneration, LpmcProcessor, save_for_hub
-from modeling_lpmc.export import CODE_FILES
+from modeling_lpmc.export import CODE_FILES, write_model_card
+from modeling_lpmc.training.run_directory import RunDirectory
 
 # Runs with -I -S: neither the working directory nor PYTHONPATH is searched, and no .pth file is read, so that the
 # project (which such a file makes importable) is out of reach; the packages themselves are found by their folder alone.
@@ -119,7 +121,7 @@ def test_the_config_names_the_classes_and_the_pipeline(exported: Path) -> None:
 def test_what_version_4_reads_is_there_too(exported: Path) -> None:
     extractor = json.loads((exported / "preprocessor_config.json").read_text())
     assert extractor["auto_map"]["AutoFeatureExtractor"] == "feature_extraction_lpmc.LpmcFeatureExtractor"
-    assert extractor["auto_map"]["AutoProcessor"] == "processing_lpmc.LpmcProcessor"
+    assert extractor["auto_map"]["AutoProcessor"] == "modeling_lpmc.LpmcProcessor"
     assert json.loads((exported / "tokenizer_config.json").read_text())["tokenizer_class"] == "PreTrainedTokenizerFast"
 
 
@@ -161,7 +163,6 @@ def test_exporting_what_was_exported_changes_nothing(exported: Path, tmp_path: P
 def test_a_model_without_tokenizer_is_saved_with_its_extractor_alone(tmp_path: Path) -> None:
     made = save_for_hub(small_model(), LpmcFeatureExtractor(), tmp_path / "model")
     assert not [path for path in made if "token" in path.name or path.name == "processor_config.json"]
-    assert "custom_pipelines" not in json.loads((tmp_path / "model" / "config.json").read_text())
     assert LpmcFeatureExtractor.from_pretrained(tmp_path / "model").sampling_rate == 16000
 
 
@@ -187,3 +188,92 @@ def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
     (tmp_path / "model").write_text("mine")
     with pytest.raises(ModelError, match="it is a file; name a directory"):
         save_for_hub(small_model(), LpmcFeatureExtractor(), tmp_path / "model")
+
+
+def test_nothing_of_an_earlier_save_is_left_and_nothing_else_is_touched(exported: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    model = LpmcForConditionalGeneration.from_pretrained(exported)
+    model.save_pretrained(folder, max_shard_size="40KB")
+    for name in ("older_lpmc.py", "notes.py", "evaluation.json"):
+        (folder / name).write_text("{}")
+    save_for_hub(model, model_extractor := LpmcFeatureExtractor(), folder)
+    names = {path.name for path in folder.iterdir()}
+    assert {"notes.py", "evaluation.json", "model.safetensors"} <= names
+    assert not [name for name in names if "-of-" in name or name.endswith("index.json") or "token" in name], names
+    assert "older_lpmc.py" not in names
+    assert model.processor is not model_extractor, "the model is as it was before"
+
+
+def test_the_licence_of_the_weights_stays_with_them(tmp_path: Path) -> None:
+    claims = "The repository says mit, its captions are CC BY-NC 4.0."
+    model, processor = small_model(), small_processor()
+    save_for_hub(model, processor, tmp_path / "one", weights_licence="cc-by-nc-4.0", licence_note=claims)
+    save_for_hub(LpmcForConditionalGeneration.from_pretrained(tmp_path / "one"), processor, tmp_path / "two")
+    for name in ("one", "two"):
+        text = (tmp_path / name / "LICENSE-WEIGHTS.md").read_text()
+        assert "**cc-by-nc-4.0**" in text
+        assert claims in text
+        assert "Apache License" in (tmp_path / name / "LICENSE").read_text()
+    card = write_model_card(tmp_path / "two").read_text()
+    assert "license: cc-by-nc-4.0\n" in card
+    assert claims in card
+    save_for_hub(small_model(), processor, tmp_path / "three")
+    assert "**not stated**" in (tmp_path / "three" / "LICENSE-WEIGHTS.md").read_text()
+    assert "license_link: LICENSE-WEIGHTS.md" in write_model_card(tmp_path / "three").read_text()
+    assert lint_model(tmp_path / "two") == lint_model(tmp_path / "three") == []
+
+
+def test_a_card_tells_what_lies_beside_it_and_passes_the_lint(exported: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "my-captioner"
+    model = LpmcForConditionalGeneration.from_pretrained(exported)
+    model.config.demonstration = True
+    save_for_hub(model, LpmcProcessor.from_pretrained(exported), folder)
+    (folder / "evaluation.json").write_text(json.dumps({"bleu4": 0.125, "rows": 20, "dataset": "org/music"}))
+    (folder / "conversion.json").write_text(json.dumps({"parameters": 12345}))
+    text = write_model_card(
+        folder, summary={"parameters": 12345}, repo_id="org/my-captioner", base_model="org/base", datasets=["org/music"]
+    ).read_text()
+    for line in ("# my-captioner", "| bleu4 | 0.125 |", "| parameters | 12,345 |", "base_model: org/base"):
+        assert f"{line}\n" in text, line
+    assert "A demonstration" in text
+    assert lint_model(folder) == []
+
+
+def test_a_card_needs_a_model_and_numbers_that_can_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no saved captioner; save the model there first"):
+        write_model_card(tmp_path)
+    save_for_hub(small_model(), LpmcFeatureExtractor(), tmp_path / "model")
+    (tmp_path / "model" / "evaluation.json").write_text(json.dumps({"dataset": "org/music"}))
+    with pytest.raises(ModelError, match="results hold no number"):
+        write_model_card(tmp_path / "model")
+    assert not (tmp_path / "model" / "README.md").exists()
+
+
+def test_a_finished_run_has_a_card_of_what_it_recorded(exported: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    save_for_hub(
+        LpmcForConditionalGeneration.from_pretrained(exported), LpmcProcessor.from_pretrained(exported), folder
+    )
+    record = {
+        "recipe": {"model": {"start_from": "org/base"}, "data": {"dataset": "org/music"}},
+        "loss": 1.2345678,
+        "evaluation_loss": None,
+        "updates": 1200,
+        "parameters": 76543,
+        "train_clips": 80,
+        "train_captions": 320,
+        "evaluation_clips": 0,
+        "precision": "float32",
+    }
+    RunDirectory(folder).finish(record)
+    card = (folder / "README.md").read_text()
+    for line in (
+        "| updates | 1,200 |",
+        "| training loss at the end | 1.23457 |",
+        "- org/music",
+        "base_model: org/base",
+    ):
+        assert f"{line}\n" in card, line
+    assert "held-out" not in card
+    assert json.loads((folder / "training.json").read_text()) == record
+    assert lint_model(folder) == []

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from small_captioner import small_model
 
 from modeling_lpmc import LpmcFeatureExtractor
 
@@ -129,7 +130,12 @@ def test_unusable_audio_is_refused_with_its_reason(
         (round(59.95 * RATE), [(0, 10), (10, 20), (20, 30), (30, 40), (40, 50), (49.95, 59.95)]),
         (4 * RATE, [(0, 4)]),
         (10 * RATE, [(0, 10)]),
+        (round(9.99 * RATE), [(0, 9.99)]),
+        (round(10.49 * RATE), [(0, 10)]),
         (10 * RATE + RATE // 2 - 1, [(0, 10)]),
+        (round(19.99 * RATE), [(0, 10), (9.99, 19.99)]),
+        (round(20.49 * RATE), [(0, 10), (10, 20)]),
+        (round(20.5 * RATE), [(0, 10), (10, 20), (10.5, 20.5)]),
         (10 * RATE + RATE // 2, [(0, 10), (0.5, 10.5)]),
         (RATE // 10, [(0, 0.1)]),
     ],
@@ -182,3 +188,51 @@ def test_saving_keeps_the_settings_and_leaves_the_tables_out(tmp_path: Path) -> 
     assert not {"mel_filters", "window"} & saved.keys()
     loaded = LpmcFeatureExtractor.from_pretrained(tmp_path)
     assert (loaded.spectrum, loaded.min_tail_seconds, loaded.mel_filters.shape) == ("power", 2.0, (513, 64))
+
+
+CONFIGS: list[dict[str, object]] = [
+    {},
+    {"spectrum": "power"},
+    {"sampling_rate": 22050, "n_fft": 2048, "hop_length": 441, "num_mel_bins": 64, "chunk_seconds": 5.0},
+    {"sampling_rate": 8000, "n_fft": 400, "hop_length": 80, "num_mel_bins": 40, "spectrum": "power"},
+]
+
+
+@pytest.mark.parametrize("settings", CONFIGS, ids=str)
+@pytest.mark.parametrize("kind", ["float32", "float64", "float16", "scaled int16", "list", "torch"])
+def test_features_and_raw_waveforms_reach_the_same_encoder_states(settings: dict[str, object], kind: str) -> None:
+    extractor = LpmcFeatureExtractor(**settings)
+    model = small_model(**settings)
+    rate = extractor.sampling_rate
+    random = np.random.default_rng(0)
+    clips: list[object] = []
+    for seconds in (extractor.chunk_seconds, 3.3, 0.5):  # the short ones are padded
+        clip = np.clip(random.normal(0, 0.1, round(seconds * rate)), -1, 1)
+        clip[: len(clip) // 4] = 0.0  # silence as well
+        forms = {
+            "scaled int16": lambda c: (c * 32767).astype(np.int16) / 32768,
+            "list": lambda c: c.tolist(),
+            "torch": torch.from_numpy,
+        }
+        clips.append(forms.get(kind, lambda c: c.astype(kind))(clip))
+    features = extractor(clips, sampling_rate=rate, return_tensors="pt")["input_features"]
+    waveforms = extractor.waveforms(clips, sampling_rate=rate)
+    assert features.dtype == waveforms.dtype == torch.float32
+    assert features.shape[1:] == (extractor.num_mel_bins, extractor.chunk_samples // extractor.hop_length + 1)
+    encoder = model.get_encoder()
+    with torch.no_grad():
+        assert (encoder.log_mel(waveforms) - features).abs().max() < 1e-4
+        difference = encoder(input_values=waveforms)[0] - encoder(input_features=features)[0]
+    assert difference.abs().max() < 1e-4
+    assert torch.equal(model.generate(input_values=waveforms), model.generate(input_features=features))
+
+
+def test_a_bfloat16_model_computes_the_spectrogram_of_raw_waveforms_in_float32(
+    extractor: LpmcFeatureExtractor, noise: np.ndarray
+) -> None:
+    model = small_model().to(torch.bfloat16)
+    clips = [noise[: 10 * RATE], noise[: 4 * RATE]]
+    features = extractor(clips, sampling_rate=RATE, return_tensors="pt")["input_features"]
+    inside = model.get_encoder().log_mel(extractor.waveforms(clips, sampling_rate=RATE))
+    assert inside.dtype == torch.float32
+    assert torch.equal(inside, features)

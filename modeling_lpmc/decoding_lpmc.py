@@ -1,0 +1,403 @@
+# Copyright 2026 The LP-MusicCaps port authors. Licensed under the Apache License, Version 2.0.
+"""The decoder as captioning runs it: a few new tokens a clip and step, on weights laid out for that.
+
+The numbers are those of `BartDecoder` and the head. What differs is where the time goes:
+
+- The beams of a clip are queries of one attention over one *tree* of tokens, under a mask of ancestors. Beams share
+  what they have in common, nothing is copied when beams are chosen anew, and keys and values of the encoder exist once
+  a clip.
+- On a CPU in float32, weights lie transposed, those of the head in narrow blocks: a few rows times a large matrix come
+  near the processor's peak that way, and to half of it as `nn.Linear` keeps them. The three products of self-attention
+  are one.
+- Scores of tokens stay in blocks, so that the best ones are found by looking into the best blocks alone.
+- On request, on a CPU, the products run in int8 (weights scaled by output channel, activations by row).
+
+This file travels to the Hub as remote code: it imports torch, and nothing of this project.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import nn
+
+Product = Callable[[torch.Tensor], torch.Tensor]  # rows (n, in) to rows (n, out)
+
+PRECISIONS = ("native", "int8")  # native: as the weights are
+HEAD_BLOCK = 384  # tokens; the fastest of 128 to 512 for 40 rows of 768 numbers (CPU, 2 MiB of second-level cache)
+SUM_ELEMENTS = {"cpu": 2**18}  # scores summed over at once; 1 MB of float32 is half of that cache
+SUM_ELEMENTS_ELSEWHERE = 2**24  # 64 MB of float32
+NODE_BUCKET = 64  # nodes; caches of compiled steps have multiples of it
+OTHER_BLOCK = 64  # tokens, where the head is one product; keeps rows aligned for tensor cores
+COLUMN_PAD = 16  # floats, a cache line: rows of 3,072 floats would all fall into the same sets of the cache
+INT8_MAX = 127.0
+SAMPLES = 16  # numbers of a matrix that are looked at to see whether it has changed
+
+
+@dataclass(frozen=True)
+class LayerWeights:
+    """One decoder layer: its products, and the layer itself for norms, activation and the encoder's keys and values."""
+
+    self_qkv: Product
+    self_out: Product
+    cross_query: Product
+    cross_out: Product
+    widen: Product
+    narrow: Product
+    layer: Any
+
+
+@dataclass(frozen=True)
+class DecoderWeights:
+    """The weights of a decoder with its head, laid out for generating."""
+
+    decoder: Any
+    num_heads: int
+    layers: tuple[LayerWeights, ...]
+    head: Head
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of hidden states."""
+        return self.decoder.layernorm_embedding.weight.dtype
+
+
+class Head:
+    """Weights that give hidden states the scores of all tokens, in blocks.
+
+    Token t is in block t // width, at place t % width. There is always a place that is no token: `num_tokens`.
+    """
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor, precision: str) -> None:
+        self.num_tokens, hidden_size = weight.shape
+        blocked = precision == "native" and _packs(weight)
+        self.width = min(HEAD_BLOCK if blocked else OTHER_BLOCK, (self.num_tokens // 8 + 1) * 8)
+        self.num_blocks = self.num_tokens // self.width + 1
+        missing = self.num_blocks * self.width - self.num_tokens
+        self.first_no_token = self.width - missing
+        filled = nn.functional.pad(weight.detach(), (0, 0, 0, missing))
+        blocks = filled.view(self.num_blocks, self.width, hidden_size)
+        self.blocks = blocks.transpose(1, 2).contiguous() if blocked else None
+        self.product = None if blocked else _product(filled, None, precision)
+        self.bias = None
+        if bool(bias.any()):  # it is zero in every known model, and adding it is one more pass over all scores
+            padded = nn.functional.pad(bias.detach().flatten(), (0, missing))
+            self.bias = padded.view(self.num_blocks, 1, self.width).to(weight.dtype)
+
+
+class TokenScores:
+    """The scores of all tokens in one search, step after step, in memory that is reused.
+
+    Fresh memory of this size is taken from the system and given back at every step, which costs more than the sums.
+    """
+
+    def __init__(self, head: Head) -> None:
+        self.head = head
+        self.scores = torch.empty(0)  # (blocks, rows, width)
+        self._product = torch.empty(0)
+        self._scratch = torch.empty(0)
+
+    def compute(self, hidden: torch.Tensor) -> None:
+        """Score all tokens after `hidden` (rows, hidden size)."""
+        head, rows = self.head, hidden.shape[0]
+        if head.blocks is not None:
+            shape = (head.num_blocks, rows, head.width)
+            if self._product.shape != shape:
+                self._product = hidden.new_empty(shape)
+            self.scores = torch.bmm(hidden.expand(head.num_blocks, -1, -1), head.blocks, out=self._product)
+        else:
+            assert head.product is not None
+            self.scores = head.product(hidden).view(rows, head.num_blocks, head.width).transpose(0, 1)
+        if head.bias is not None:
+            self.scores += head.bias
+        self.scores[-1, :, head.first_no_token :] = -torch.inf
+
+    def log_total(self) -> torch.Tensor:
+        """log(sum(exp(scores))) of each row, float32 (rows, 1).
+
+        It is summed up a few blocks at a time: no float32 copy of all scores is made.
+        """
+        highest = self.scores.amax(2).amax(0).float()
+        total = torch.zeros_like(highest)
+        limit = SUM_ELEMENTS.get(self.scores.device.type, SUM_ELEMENTS_ELSEWHERE)
+        for part in self.scores.split(max(1, limit // self.scores[0].numel())):
+            if self._scratch.shape != part.shape:
+                self._scratch = torch.empty(part.shape, device=part.device)
+            torch.sub(part, highest[:, None], out=self._scratch)
+            total += self._scratch.exp_().sum(2).sum(0)
+        return (total.log_() + highest)[:, None]
+
+    def forbid(self, tokens: torch.Tensor) -> None:
+        """Set the scores of `tokens` (rows, n) to -inf; `num_tokens` stands for none."""
+        rows = torch.arange(tokens.shape[0], device=tokens.device)[:, None]
+        self.scores[tokens // self.head.width, rows, tokens % self.head.width] = -torch.inf
+
+    def best(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The `count` highest scores of each row, float32, and their tokens: (rows, count) twice, best first."""
+        head = self.head
+        blocks = self.scores.amax(2).topk(min(count, head.num_blocks), dim=0).indices.t()  # (rows, blocks)
+        rows = torch.arange(blocks.shape[0], device=blocks.device)[:, None]
+        values, at = self.scores[blocks, rows].flatten(1).float().topk(count)
+        return values, blocks.gather(1, at // head.width) * head.width + at % head.width
+
+
+Cache = list[tuple[torch.Tensor, torch.Tensor]]  # keys and values a layer, each (clips, heads, nodes, head size)
+
+
+class TokenTree:
+    """The tokens of a batch of clips that the decoder has read, with its keys and values.
+
+    Tokens are nodes. Every step adds the same number of nodes to each clip, and a mask says which nodes are the
+    ancestors of which new one. `keep` throws away nodes that have no living descendants, and clips that are done.
+    """
+
+    def __init__(self, weights: DecoderWeights, encoder_states: torch.Tensor, *, compiled: bool = False) -> None:
+        """Begin with no tokens and `encoder_states` (clips, positions, width).
+
+        `compiled`: steps after the first run through `torch.compile`, on a cache of few different sizes.
+        """
+        self.weights = weights
+        self.compiled = compiled
+        self.nodes = 0
+        states = encoder_states.to(weights.dtype)
+        heads = weights.num_heads
+        self.cross: Cache = [
+            (
+                _by_head(own.layer.encoder_attn.k_proj(states), heads).contiguous(),
+                _by_head(own.layer.encoder_attn.v_proj(states), heads).contiguous(),
+            )
+            for own in weights.layers
+        ]
+        self.cache: Cache = [(keys[:, :, :0], values[:, :, :0]) for keys, values in self.cross]
+
+    @property
+    def num_clips(self) -> int:
+        """Clips in the batch."""
+        return self.cross[0][0].shape[0]
+
+    @property
+    def device(self) -> torch.device:
+        """Where tokens are expected."""
+        return self.cross[0][0].device
+
+    def read(self, tokens: torch.Tensor, position: int, ancestors: torch.Tensor, spare: int = 0) -> torch.Tensor:
+        """Add `tokens` (clips, n), return their last hidden states (clips, n, width).
+
+        `ancestors` (clips, n, nodes + n) is true where a new token sees a node, itself included. The tokens stand at
+        `position` all of them, or, before any other, one behind the other from there on. Where the cache has to grow it
+        takes `spare` nodes more.
+        """
+        first, count = self.nodes == 0, tokens.shape[1]
+        table = self.weights.decoder.embed_positions
+        begin = position + table.offset
+        positions = table.weight[begin : begin + (count if first else 1)]
+        self._make_room(count, spare)
+        at = torch.arange(self.nodes, self.nodes + count, device=tokens.device)
+        self.nodes += count
+        size = self.cache[0][0].shape[2] if self.compiled else self.nodes
+        seen = nn.functional.pad(ancestors, (0, size - self.nodes))
+        mask = torch.zeros(seen.shape, dtype=self.weights.dtype, device=seen.device)
+        mask = mask.masked_fill_(~seen, -torch.inf).unsqueeze(1)
+        cache = [(keys[:, :, :size], values[:, :, :size]) for keys, values in self.cache]
+        decode = _compiled_decode() if self.compiled and not first else _decode
+        return decode(self.weights, tokens, positions, at, mask, cache, self.cross)
+
+    def keep(self, nodes: torch.Tensor | None, clips: torch.Tensor | None) -> None:
+        """Reduce every clip to `nodes` (clips, n), and then the batch to `clips` (m,); None keeps all."""
+        if clips is not None:
+            self.cross = [(keys[clips], values[clips]) for keys, values in self.cross]
+            self.cache = [(keys[clips], values[clips]) for keys, values in self.cache]
+            nodes = None if nodes is None else nodes[clips]
+        if nodes is not None:
+            index = nodes[:, None, :, None].expand(-1, self.weights.num_heads, -1, self.cache[0][0].shape[-1])
+            self.cache = [(keys.gather(2, index), values.gather(2, index)) for keys, values in self.cache]
+            self.nodes = nodes.shape[1]
+
+    def _make_room(self, count: int, spare: int) -> None:
+        if self.nodes + count <= self.cache[0][0].shape[2]:
+            return
+        size = self.nodes + count + spare
+        if self.compiled:
+            size = -(-size // NODE_BUCKET) * NODE_BUCKET
+        missing = (0, 0, 0, size - self.nodes)
+        self.cache = [
+            (
+                nn.functional.pad(keys[:, :, : self.nodes], missing),
+                nn.functional.pad(values[:, :, : self.nodes], missing),
+            )
+            for keys, values in self.cache
+        ]
+
+
+def _decode(
+    weights: DecoderWeights,
+    tokens: torch.Tensor,
+    positions: torch.Tensor,
+    at: torch.Tensor,
+    mask: torch.Tensor,
+    cache: Cache,
+    cross: Cache,
+) -> torch.Tensor:
+    """Last hidden states (clips, n, width) of `tokens` (clips, n).
+
+    Their keys and values go into `cache`, at the nodes `at` (n,).
+    """
+    decoder = weights.decoder
+    hidden = decoder.layernorm_embedding(decoder.embed_tokens(tokens) + positions)
+    clips, count, width = hidden.shape
+    hidden = hidden.reshape(clips * count, width)
+    for own, (keys, values), (cross_keys, cross_values) in zip(weights.layers, cache, cross, strict=True):
+        query, key, value = own.self_qkv(hidden).view(clips, count, -1).split(width, dim=-1)
+        keys.index_copy_(2, at, _by_head(key, weights.num_heads))
+        values.index_copy_(2, at, _by_head(value, weights.num_heads))
+        heard = _attend(_by_head(query, weights.num_heads), keys, values, mask)
+        hidden = own.layer.self_attn_layer_norm(hidden + own.self_out(heard))
+        query = own.cross_query(hidden).view(clips, count, -1)
+        heard = _attend(_by_head(query, weights.num_heads), cross_keys, cross_values, None)
+        hidden = own.layer.encoder_attn_layer_norm(hidden + own.cross_out(heard))
+        widened = own.layer.activation_fn(own.widen(hidden))
+        hidden = own.layer.final_layer_norm(hidden + own.narrow(widened))
+    return hidden.view(clips, count, width)
+
+
+@functools.cache
+def _compiled_decode() -> Any:
+    return torch.compile(_decode, fullgraph=True, dynamic=False)
+
+
+def _by_head(rows: torch.Tensor, num_heads: int) -> torch.Tensor:
+    """(clips, n, width) to (clips, heads, n, head size)."""
+    return rows.unflatten(-1, (num_heads, -1)).transpose(1, 2)
+
+
+def _attend(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """What `query` (clips, heads, n, head size) finds in `keys` and `values`, as rows (clips * n, width)."""
+    found = nn.functional.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
+    return found.transpose(1, 2).flatten(2).flatten(0, 1)
+
+
+_LAID_OUT: WeakKeyDictionary[nn.Module, dict[str, tuple[Any, DecoderWeights]]] = WeakKeyDictionary()
+
+
+def decoder_weights(captioner: Any, precision: str = "native") -> DecoderWeights:
+    """The decoder and head of `captioner` laid out for generating.
+
+    Copies of the weights are kept between calls where making them takes long, and made again when the weights have
+    changed. Raises `ValueError` for an unknown precision, and `RuntimeError` where int8 can't be computed.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision {precision!r} is unknown; use one of {', '.join(PRECISIONS)}")
+    if precision == "native" and not _packs(captioner.lm_head.weight):
+        return _lay_out(captioner, precision)  # refers to the weights themselves, nearly all of them
+    kept, state = _LAID_OUT.setdefault(captioner, {}), _fingerprint(captioner)
+    found = kept.get(precision)
+    if found is None or found[0] != state:
+        kept.pop(precision, None)  # the old ones go before the new ones come
+        found = kept[precision] = state, _lay_out(captioner, precision)
+    return found[1]
+
+
+def forget_decoder_weights(captioner: Any) -> None:
+    """Give the memory of laid out weights back, as when training begins."""
+    _LAID_OUT.pop(captioner, None)
+
+
+@torch.no_grad()
+def _lay_out(captioner: Any, precision: str) -> DecoderWeights:
+    if precision == "int8":
+        _check_int8(captioner.lm_head.weight)
+    decoder = captioner.model.decoder
+    layers = tuple(_layer_weights(layer, precision) for layer in decoder.layers)
+    head = Head(captioner.lm_head.weight, captioner.final_logits_bias, precision)
+    return DecoderWeights(decoder, int(captioner.config.decoder_attention_heads), layers, head)
+
+
+def _layer_weights(layer: Any, precision: str) -> LayerWeights:
+    own, cross = layer.self_attn, layer.encoder_attn
+
+    def of(*linears: nn.Linear) -> Product:
+        weight = linears[0].weight if len(linears) == 1 else torch.cat([linear.weight for linear in linears])
+        bias = linears[0].bias if len(linears) == 1 else torch.cat([linear.bias for linear in linears])
+        return _product(weight.detach(), bias.detach(), precision)
+
+    return LayerWeights(
+        self_qkv=of(own.q_proj, own.k_proj, own.v_proj),
+        self_out=of(own.out_proj),
+        cross_query=of(cross.q_proj),
+        cross_out=of(cross.out_proj),
+        widen=of(layer.fc1),
+        narrow=of(layer.fc2),
+        layer=layer,
+    )
+
+
+def _packs(weight: torch.Tensor) -> bool:
+    return weight.device.type == "cpu" and weight.dtype == torch.float32
+
+
+def _product(weight: torch.Tensor, bias: torch.Tensor | None, precision: str) -> Product:
+    """rows -> rows @ weight.T + bias, for `weight` (out, in)."""
+    if precision == "int8":
+        return _int8_product(weight, bias)
+    if not _packs(weight):
+        return lambda rows: nn.functional.linear(rows, weight, bias)
+    outputs = weight.shape[0]
+    columns = nn.functional.pad(weight.t(), (0, COLUMN_PAD))[:, :outputs]
+    if bias is None:
+        return lambda rows: torch.mm(rows, columns)
+    return lambda rows: torch.addmm(bias, rows, columns)
+
+
+def _int8_product(weight: torch.Tensor, bias: torch.Tensor | None) -> Product:
+    scale = weight.abs().amax(1).clamp_(min=torch.finfo(torch.float32).tiny) / INT8_MAX
+    rounded = (weight / scale[:, None]).round_().to(torch.int8)
+    packed = torch.ops.onednn.qlinear_prepack(rounded, None)
+    zeros = torch.zeros(weight.shape[0], dtype=torch.int32)
+    multiply = torch.ops.onednn.qlinear_pointwise
+
+    def product(rows: torch.Tensor) -> torch.Tensor:
+        row_scale = rows.abs().amax(1, keepdim=True).clamp_(min=torch.finfo(torch.float32).tiny) / INT8_MAX
+        levels = (rows / row_scale).round_().to(torch.int8)
+        sums = multiply(levels, 1.0, 0, packed, scale, zeros, None, 1.0, 0, torch.float32, "none", [], "")
+        sums.mul_(row_scale)
+        return sums if bias is None else sums.add_(bias)
+
+    return product
+
+
+def _check_int8(weight: torch.Tensor) -> None:
+    if not _packs(weight):
+        raise RuntimeError(
+            f"int8 decoding needs a float32 model on a CPU, not {weight.dtype} on {weight.device.type}; "
+            "load it with dtype=torch.float32 on the CPU, or use the native precision"
+        )
+    if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.onednn, "qlinear_pointwise")):
+        raise RuntimeError("int8 decoding needs a PyTorch built with oneDNN; use the native precision")
+
+
+def _tensors(captioner: Any) -> Iterator[torch.Tensor]:
+    yield from captioner.model.decoder.layers.parameters()
+    yield captioner.lm_head.weight
+    yield captioner.final_logits_bias
+
+
+def _fingerprint(captioner: Any) -> tuple[Any, ...]:
+    """What changes when a weight that was copied changes: where it lies, how often torch saw it written, samples.
+
+    The samples are for code that writes through `.data`, which torch does not count.
+    """
+    found: list[Any] = []
+    for tensor in _tensors(captioner):
+        flat = tensor.detach().reshape(-1)
+        sampled = flat[:: max(1, flat.shape[0] // SAMPLES)].sum()
+        version = None if tensor.is_inference() else tensor._version
+        found.append((tensor.data_ptr(), version, tuple(tensor.shape), float(sampled)))
+    return tuple(found)
+
+
+__all__ = ["PRECISIONS", "DecoderWeights", "TokenScores", "TokenTree", "decoder_weights", "forget_decoder_weights"]
