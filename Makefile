@@ -13,15 +13,28 @@ AUDIO ?=
 DATASETS_ALONE := .venv-datasets
 DATASETS_3 := .venv-datasets3
 TORCHCODEC := $(VENV)/torchcodec
-ENVIRONMENTS := $(DATASETS_ALONE)/.installed $(DATASETS_3)/.installed $(TORCHCODEC)/.installed
 
-.PHONY: quickstart test lint clean
+# What strangers load the captioner with: torch and transformers alone. `make test` has the oldest release that is
+# promised and the newest, `make matrix` also those between at which the library changed under the model.
+TRANSFORMERS_OLDEST := 4.53.3
+TRANSFORMERS_BETWEEN := 4.57.6 5.0.0 5.4.0 5.10.4 5.16.1
+TRANSFORMERS_NEWEST := $(shell sed -n 's/^transformers==\([0-9.]*\).*/\1/p' constraints.txt)
+environment_of = $(foreach version,$(1),.venv-transformers-$(version)/.installed)
+
+ENVIRONMENTS := $(DATASETS_ALONE)/.installed $(DATASETS_3)/.installed $(TORCHCODEC)/.installed \
+	$(call environment_of,$(TRANSFORMERS_OLDEST) $(TRANSFORMERS_NEWEST))
+
+.PHONY: quickstart test matrix lint clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/lpmc quickstart $(foreach file,$(AUDIO),--audio "$(file)")
 
 test: $(VENV)/.installed-test $(ENVIRONMENTS)
 	$(BIN)/python -m pytest
+
+matrix: $(VENV)/.installed-test $(call environment_of,$(TRANSFORMERS_OLDEST) $(TRANSFORMERS_BETWEEN) $(TRANSFORMERS_NEWEST))
+	LPMC_REQUIRE=transformers-oldest,transformers-between,transformers-newest \
+		$(BIN)/python -m pytest tests/environments/test_transformers_versions.py tests/environments/test_broken_torchaudio.py
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
@@ -55,5 +68,16 @@ $(TORCHCODEC)/.installed: $(VENV)/.installed constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps --target $(@D) torchcodec
 	touch $@
 
+# torch is the same in all of them and three quarters of their size: they link to the one of $(VENV). The other pins hold
+# here too, but for what belongs to a release of transformers.
+.venv-transformers-%/.installed: $(VENV)/.installed constraints.txt
+	$(BIN)/python -m venv --clear --without-pip $(@D)
+	find $(CURDIR)/$(VENV)/lib/python3*/site-packages -maxdepth 1 \( -name torch -o -name 'torch-*' -o -name torchgen \
+		-o -name functorch -o -name 'nvidia*' -o -name 'cuda_*' -o -name 'triton*' \) \
+		-exec ln -s {} $(CURDIR)/$(@D)/lib/python3*/site-packages/ \;
+	grep -Ev '^(transformers|huggingface-hub|tokenizers)==' constraints.txt > $(@D)/constraints.txt
+	$(BIN)/python -m pip --python $(@D)/bin/python install --quiet --constraint $(@D)/constraints.txt torch transformers==$*
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(DATASETS_ALONE) $(DATASETS_3) build dist *.egg-info quickstart-output
+	rm -rf $(VENV) $(DATASETS_ALONE) $(DATASETS_3) .venv-transformers-* build dist *.egg-info quickstart-output

@@ -1,6 +1,7 @@
-"""The environments that people open the data set in, each an interpreter that a test runs a client's code with.
+"""The environments that people open the data set or the captioner in, each an interpreter that runs a client's code.
 
-`make test` installs them: `datasets` and soundfile alone, `datasets` 3.6, and this project with torchcodec beside it.
+`make test` installs them: `datasets` and soundfile alone, `datasets` 3.6, this project with torchcodec beside it, and
+torch with the oldest or the newest transformers and nothing else; `make matrix` adds releases of transformers between.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import ctypes.util
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -22,12 +24,46 @@ DATASETS_ALONE = PROJECT / ".venv-datasets/bin/python"
 DATASETS_3 = PROJECT / ".venv-datasets3/bin/python"
 TORCHCODEC = Path(sys.prefix) / "torchcodec"  # the folder that torchcodec lies in, beside the packages of the project
 
-NEEDS = ("datasets-alone", "datasets-3", "torchcodec", "ffmpeg")
+NEEDS = (
+    "datasets-alone",
+    "datasets-3",
+    "torchcodec",
+    "ffmpeg",
+    "transformers-oldest",
+    "transformers-newest",
+    "transformers-between",
+    "library-suite",
+)
 """What LPMC_REQUIRE may name, with commas between: tests that lack one of these then fail where they would skip."""
+LEFT_TO_THE_MATRIX = "transformers-between"  # the one of them that `make matrix` installs and `make test` does not
+
+CLIENT_SECONDS = 300  # a client takes up to 20 s on two busy cores; one that hangs is to fail, not to stop the suite
 
 _HOW = "`make test` installs it"
 _FFMPEG_LIBRARIES = ("avcodec", "avdevice", "avfilter", "avformat", "avutil", "swresample", "swscale")
 _FFMPEG_SONAMES = range(3, 70)  # of FFmpeg 4 (libswresample.so.3) to 8 (libavcodec.so.62), and some more
+
+
+def _versions(variable: str) -> tuple[str, ...]:
+    """The releases of transformers that `variable` of the Makefile lists."""
+    found = re.search(rf"^{variable} := ([\d. ]+)$", (PROJECT / "Makefile").read_text(), re.MULTILINE)
+    assert found, f"the Makefile says no {variable}"
+    return tuple(found[1].split())
+
+
+def pinned(package: str) -> str:
+    """The version of `package` that constraints.txt names."""
+    found = re.search(rf"^{package}==([^ ;]+)", (PROJECT / "constraints.txt").read_text(), re.MULTILINE)
+    assert found, f"constraints.txt pins no {package}"
+    return found[1]
+
+
+TRANSFORMERS_NEEDS = (
+    dict.fromkeys(_versions("TRANSFORMERS_OLDEST"), "transformers-oldest")
+    | dict.fromkeys(_versions("TRANSFORMERS_BETWEEN"), "transformers-between")
+    | {pinned("transformers"): "transformers-newest"}
+)
+"""Each release of transformers that the captioner is loaded with, and what LPMC_REQUIRE calls it."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +105,7 @@ def client(
         env=variables,
         capture_output=True,
         text=True,
+        timeout=CLIENT_SECONDS,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.strip().splitlines()[-1])
@@ -82,6 +119,13 @@ def datasets_alone() -> Environment:
 def datasets_3() -> Environment:
     """`datasets` 3.6 and soundfile; LPMC_DATASETS_3_PYTHON names another interpreter that has them."""
     return Environment(_existing("datasets-3", Path(os.environ.get("LPMC_DATASETS_3_PYTHON") or DATASETS_3)))
+
+
+def transformers(version: str) -> Environment:
+    """`pip install torch transformers` in that version and nothing else. Skips where it is not installed."""
+    need = TRANSFORMERS_NEEDS[version]
+    how = "`make matrix` installs it" if need == LEFT_TO_THE_MATRIX else _HOW
+    return Environment(_existing(need, PROJECT / f".venv-transformers-{version}/bin/python", how))
 
 
 def torchcodec() -> Environment:
@@ -107,9 +151,9 @@ def torchcodec_installed() -> Environment:
     return Environment(sys.executable, (TORCHCODEC,))
 
 
-def _existing(need: str, python: Path) -> str:
+def _existing(need: str, python: Path, how: str = _HOW) -> str:
     if not python.is_file():
-        lacking(need, f"{python} does not exist: {_HOW}")
+        lacking(need, f"{python} does not exist: {how}")
     return str(python)
 
 

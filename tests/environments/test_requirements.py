@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from interpreters import NEEDS, PROJECT, datasets_3, lacking, required
+from interpreters import LEFT_TO_THE_MATRIX, NEEDS, PROJECT, datasets_3, lacking, required, transformers
 
 Outcome = (pytest.skip.Exception, pytest.fail.Exception)  # both: a skip that gets away would only skip the test here
 
@@ -36,10 +36,27 @@ def test_an_interpreter_of_ones_own_takes_the_place_of_the_installed_one(monkeyp
 
 def test_a_misspelt_need_is_refused(monkeypatch):
     monkeypatch.setenv("LPMC_REQUIRE", "ffmpg")
-    with pytest.raises(ValueError, match="ffmpg unknown; known are datasets-alone, datasets-3, torchcodec, ffmpeg"):
+    with pytest.raises(ValueError, match="ffmpg unknown; known are datasets-alone, datasets-3, torchcodec, ffmpeg, "):
         required()
 
 
 def test_ci_requires_everything_that_a_test_may_lack():
     script = (PROJECT / ".ci/run").read_text()
-    assert f"export LPMC_REQUIRE={','.join(NEEDS)}\n" in script
+    needed = [need for need in NEEDS if need != LEFT_TO_THE_MATRIX]
+    assert f"export LPMC_REQUIRE={','.join(needed)}\n" in script
+
+
+def test_the_matrix_requires_every_release_of_transformers():
+    needed = [need for need in NEEDS if need.startswith("transformers-")]
+    assert LEFT_TO_THE_MATRIX in needed
+    target = (PROJECT / "Makefile").read_text().split("\nmatrix:")[1].split("\n\n")[0]
+    named = target.split("LPMC_REQUIRE=")[1].split()[0]
+    assert sorted(named.split(",")) == sorted(needed)
+
+
+def test_a_missing_release_of_the_matrix_says_which_target_installs_it(monkeypatch, tmp_path):
+    monkeypatch.delenv("LPMC_REQUIRE", raising=False)
+    monkeypatch.setattr("interpreters.PROJECT", tmp_path)
+    for version, target in (("5.0.0", "make matrix"), ("4.53.3", "make test")):
+        with pytest.raises(Outcome, match=f"transformers-{version}/bin/python does not exist: `{target}` installs it"):
+            transformers(version)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hub_clients import Client
 from hub_double import HubDouble
 from small_captioner import small_model, small_processor
@@ -372,6 +373,20 @@ def test_shards_variants_and_given_weights_are_saved_as_the_library_does(tmp_pat
         assert (tmp_path / name / "tokenizer.json").exists(), name
         change = again.final_logits_bias - model.final_logits_bias
         assert change.allclose(change.new_full((), float(name == "given"))), name
+
+
+def test_what_is_saved_last_is_what_loads_in_one_file_or_in_parts(tmp_path: Path) -> None:
+    model = saved(tmp_path)
+    for options in ({"max_shard_size": "100KB"}, {}, {"max_shard_size": "100KB"}):
+        with torch.no_grad():
+            model.final_logits_bias += 1
+        model.save_pretrained(tmp_path, **options)
+        again = LpmcForConditionalGeneration.from_pretrained(tmp_path)
+        assert torch.equal(again.final_logits_bias, model.final_logits_bias), options
+        assert (tmp_path / "model.safetensors").exists() != (tmp_path / "model.safetensors.index.json").exists()
+    (tmp_path / "model.safetensors").write_bytes(b"of another version of the library, which wrote both")
+    model.save_pretrained(tmp_path, variant="fp32")
+    assert (tmp_path / "model.safetensors").exists(), "what was not saved again is not this save's to remove"
 
 
 def test_a_process_that_is_not_the_main_one_writes_nothing(tmp_path: Path) -> None:
