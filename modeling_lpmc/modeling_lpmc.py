@@ -42,6 +42,7 @@ if TYPE_CHECKING:  # never run: transformers takes along the files that a file n
     from .audio_files_lpmc import UnreadableAudioError  # noqa: F401
     from .audio_track_lpmc import AudioTrack  # noqa: F401
     from .licence_lpmc import APACHE_2  # noqa: F401
+    from .memory_lpmc import FastMemory  # noqa: F401
     from .pipeline_lpmc import MusicCaptioningPipeline  # noqa: F401
 
 IGNORED_LABEL = -100
@@ -485,7 +486,7 @@ class LpmcForConditionalGeneration(LpmcSavingMixin, LpmcPreTrainedModel, Generat
         if plan is None:
             if self.decoding_precision != "native":
                 raise ValueError(
-                    "this call is not one that runs in int8 (greedy or beam search of a model in evaluation mode); "
+                    "this call is not one that runs in int8 (greedy or beam search in evaluation mode, no autocast); "
                     'change its settings, or call set_decoding("native")'
                 )
             return super().generate(inputs, generation_config, *args, **kwargs)  # type: ignore[misc]

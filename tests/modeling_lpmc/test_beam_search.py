@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import gc
 import itertools
 import threading
@@ -16,10 +17,12 @@ from small_captioner import ending_model, features, small_model
 from torch import nn
 from transformers import GenerationConfig, GenerationMixin, LogitsProcessor, LogitsProcessorList
 from transformers.modeling_outputs import BaseModelOutput
+from transformers.models.bart.modeling_bart import BartDecoderLayer
 
-from modeling_lpmc import LpmcForConditionalGeneration
+from modeling_lpmc import LpmcForConditionalGeneration, decoding_lpmc
 from modeling_lpmc.beam_search_lpmc import plan_search
-from modeling_lpmc.decoding_lpmc import Head, TokenScores, TokenTree, decoder_weights
+from modeling_lpmc.decoding_lpmc import Head, TokenScores, TokenTree, _product, decoder_weights
+from modeling_lpmc.memory_lpmc import FastMemory
 
 LONGEST = 24
 
@@ -248,6 +251,12 @@ def test_a_decoder_that_was_wrapped_hooked_or_compiled_is_left_to_the_library() 
     training.train()
     for model in (wrapped, hooked, patched, training):
         assert not is_ours(model)
+    part, biased, attending = (lively_model() for _ in range(3))
+    part.model.decoder.layers[1].train()
+    biased.lm_head = nn.Linear(32, 300).eval()
+    attending.config._attn_implementation = "somebodys_own"
+    for model in (part, biased, attending):
+        assert not is_ours(model)
     plain = lively_model()
     assert is_ours(plain)
     inputs = {"input_features": features(3), "max_length": 12}
@@ -255,6 +264,69 @@ def test_a_decoder_that_was_wrapped_hooked_or_compiled_is_left_to_the_library() 
     assert not torch.equal(wrapped.generate(**inputs), plain.generate(**inputs))
     hooked.generate(**inputs)
     assert seen
+
+
+def test_a_layer_s_forward_that_somebody_replaced_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, inputs = lively_model(), {"input_features": features(3), "max_length": 12}
+    plain = model.generate(**inputs)
+    usual = BartDecoderLayer.forward
+
+    def turned(self: BartDecoderLayer, hidden: torch.Tensor, *rest: Any, **settings: Any) -> Any:
+        return usual(self, -hidden, *rest, **settings)
+
+    monkeypatch.setattr(BartDecoderLayer, "forward", turned)
+    found = model.generate(**inputs)
+    assert torch.equal(found, by_library(model, **inputs))
+    assert not torch.equal(found, plain)
+
+
+@pytest.mark.parametrize("beams", [1, 5])
+def test_under_autocast_the_library_decides_what_is_rounded(beams: int) -> None:
+    model = lively_model(20.0)
+    inputs = {"input_features": features(3), "max_length": LONGEST, "num_beams": beams, "early_stopping": beams > 1}
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(model.generate(**inputs), by_library(model, **inputs))
+        model.set_decoding("int8")
+        with pytest.raises(ValueError, match="no autocast"):
+            model.generate(**inputs)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_the_default_dtype_changes_no_caption(dtype: torch.dtype) -> None:
+    model = lively_model(20.0)
+    inputs = {"input_features": features(3), "max_length": LONGEST}
+    expected = model.generate(**inputs)
+    torch.set_default_dtype(dtype)
+    try:
+        assert torch.equal(model.generate(**inputs), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_where_a_vocabulary_may_run_out_the_library_chooses() -> None:
+    greedy = {"num_beams": 1, "early_stopping": False, "no_repeat_ngram_size": 2, "max_length": 64, "min_length": 60}
+    model = lively_model(0.0, vocab_size=5)
+    assert torch.equal(
+        model.generate(input_features=features(3), **greedy), by_library(model, input_features=features(3), **greedy)
+    )
+    banned = lively_model(0.0)
+    assert is_ours(banned, max_length=LONGEST)
+    banned.final_logits_bias[0, 30:] = -torch.inf
+    assert not is_ours(banned, max_length=LONGEST)
+    banned.final_logits_bias[0, :34] = 0.0
+    banned.final_logits_bias[0, 2] = 20.0
+    assert is_ours(banned, max_length=LONGEST), "34 tokens are enough for 10 candidates beside 24 forbidden ones"
+    inputs = {"input_features": features(3), "max_length": LONGEST}
+    assert torch.equal(banned.generate(**inputs), by_library(banned, **inputs))
+
+
+def test_the_trainer_s_evaluation_runs_on_the_search() -> None:
+    model = lively_model(20.0)
+    extra = {"labels": torch.ones(3, 7, dtype=torch.long), "synced_gpus": False}  # Seq2SeqTrainer.prediction_step
+    assert is_ours(model, **extra)
+    assert not is_ours(model, synced_gpus=True)
+    inputs = {"input_features": features(3), "max_length": LONGEST}
+    assert torch.equal(model.generate(**inputs, **extra), by_library(model, **inputs))
 
 
 def test_new_weights_write_new_captions_however_they_were_written() -> None:
@@ -273,7 +345,20 @@ def test_new_weights_write_new_captions_however_they_were_written() -> None:
     def resize() -> None:
         model.resize_token_embeddings(311, mean_resizing=False)
 
-    for change in (copy_through_data, update, lambda: model.load_state_dict(lively_model(seed=2).state_dict()), resize):
+    def write_one_row() -> None:
+        model.model.shared.weight.data[2] *= -3
+
+    def write_one_number() -> None:
+        model.final_logits_bias.data[0, 2] = 25.0
+
+    for change in (
+        copy_through_data,
+        write_one_row,
+        write_one_number,
+        update,
+        lambda: model.load_state_dict(lively_model(seed=2).state_dict()),
+        resize,
+    ):
         change()
         after = model.generate(**inputs)
         assert torch.equal(after, by_library(model, **inputs)), change
@@ -358,7 +443,7 @@ def test_scores_in_blocks_are_the_scores(dtype: torch.dtype, biased: bool) -> No
     bias = torch.randn(1, 1000, generator=generator) * biased
     hidden = torch.randn(7, 16, generator=generator).to(dtype)
     plain = nn.functional.linear(hidden, weight) + bias.to(dtype)
-    scores = TokenScores(Head(weight, bias, "native"))
+    scores = TokenScores(Head(weight, bias, "native", FastMemory()))
     for rows in (7, 3):
         scores.compute(hidden[:rows])
         close = {"rtol": 1e-5, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 2e-2, "atol": 2e-2}
@@ -368,6 +453,27 @@ def test_scores_in_blocks_are_the_scores(dtype: torch.dtype, biased: bool) -> No
         torch.testing.assert_close(plain[:rows].gather(1, tokens).float(), values, **close)
         scores.forbid(torch.cat([tokens[:, :2], torch.full((rows, 1), 1000)], dim=1))
         assert torch.equal(scores.best(10)[0], values[:, 2:])
+
+
+def test_large_matrices_lie_whole_beside_each_other() -> None:
+    memory = FastMemory()
+    made = [torch.randn(n, 7) for n in (1, 50_000, 3, 3_000_000, 40_000, 2_000_000)]
+    copies = [memory.copy(each.t()) for each in made]
+    for copied in copies:
+        assert copied.is_contiguous()
+        assert copied.data_ptr() % 4 == 0
+    for each, copied in zip(made, copies, strict=True):
+        assert torch.equal(copied, each.t()), "none was written over by a later one"
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), [(32, 64), (768, 400), (33, 1000), (50, 384), (768, 2304)])
+def test_products_in_blocks_are_the_products(inputs: int, outputs: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight, bias, rows = (
+        torch.randn(*size, generator=generator) for size in ((outputs, inputs), (outputs,), (6, inputs))
+    )
+    product = _product(weight, bias, "native", FastMemory())
+    torch.testing.assert_close(product(rows), nn.functional.linear(rows, weight, bias), rtol=1e-5, atol=1e-4)
 
 
 def test_int8_decoding_is_close_chosen_and_refused_where_it_cannot_be() -> None:
@@ -420,6 +526,28 @@ def test_compiled_steps_write_the_same_captions() -> None:
     inputs = {"input_features": features(2), "max_length": LONGEST}
     assert torch.equal(model.generate(**inputs), by_library(model, **inputs))
     assert not torch._dynamo.utils.counters["graph_break"]
+
+
+def test_compiling_for_many_numbers_of_clips_never_ends_in_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch compiles one function eight times at most; here it may once, without the compiler's minutes."""
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    decoding_lpmc._compiled_decode.cache_clear()
+    models = [lively_model(20.0), lively_model(20.0, seed=1).to(torch.bfloat16)]
+    try:
+        with torch._dynamo.config.patch(recompile_limit=1):
+            for clips, length in ((1, 12), (2, LONGEST), (3, 12), (2, 12), (1, LONGEST)):
+                inputs = {"input_features": features(clips), "max_length": length}
+                for model in models:  # the second one finds the limit reached
+                    model.set_decoding()
+                    expected = model.generate(**inputs)
+                    model.set_decoding(compiled=True)
+                    assert torch.equal(model.generate(**inputs), expected)
+        assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= 4
+    finally:
+        decoding_lpmc._compiled_decode.cache_clear()
+        torch._dynamo.reset()
 
 
 def test_the_library_can_be_asked_for() -> None:
