@@ -18,8 +18,10 @@ from lpmc_errors import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
     EXIT_PARTIAL,
+    Interrupted,
     LpmcError,
     ModelError,
+    UsageError,
     disk_fault,
 )
 from lpmc_pseudo_caption import merge_shards, pseudo_caption, report
@@ -168,7 +170,13 @@ def convert(
     config: Annotated[
         Path | None, typer.Option("--config", help="JSON with the sizes, where the weights can't tell.")
     ] = None,
-    tokenizer: Annotated[str | None, typer.Option("--tokenizer", help="Directory or Hub id of its tokenizer.")] = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(
+            "--tokenizer",
+            help="Directory or Hub id of its tokenizer; default: facebook/bart-base, where the vocabulary is as large.",
+        ),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Convert a released checkpoint, from a file or the Hub, checked key by key and number by number."""
@@ -200,7 +208,10 @@ def convert(
             f"greedily and with {parity.beams} beams"
         )
         print(f"licence: {report.licence}")
-        print(f"next: read {output / 'PARITY.md'}; lpmc caption FILE --model {output}")
+        if report.tokenizer == "none":
+            print(f"next: read {output / 'PARITY.md'}; it writes no words yet: run it again with --tokenizer DIR_OR_ID")
+        else:
+            print(f"next: read {output / 'PARITY.md'}; lpmc caption FILE --model {output}")
 
     emit(asdict(report), as_json, text)
 
@@ -236,29 +247,46 @@ def caption(
         quiet_libraries()
     from lpmc_files import write_json
 
+    if output is not None and output.is_dir():
+        raise UsageError(output, "is a folder", "name a file for the JSON")
     files = find_audio(paths)
     captioner = Captioner.from_pretrained(_existing(model), device, precision=precision)
     results: list[TrackCaption] = []
     failed: list[FailedFile] = []
-    with progress_bar("caption") as update:
-        for result in captioner.caption_files(files, batch_size=batch_size, num_beams=beams):
-            if isinstance(result, TrackCaption):
-                results.append(result)
-            else:
-                failed.append(result)
-                say(f"lpmc: {result.error}")
-            update(len(results) + len(failed), len(files), "")
-    records = [result.to_dict() for result in results]
-    if output is not None:
-        write_json(output, records)
 
-    def text() -> None:
-        for result in results:
-            print(f"{result.path} ({result.duration:.2f} s): {result.caption}")
-            for segment in result.segments:
-                print(f"  {segment.start:8.2f} - {segment.end:8.2f} s  {segment.text}")
+    def show(result: TrackCaption) -> None:
+        print(f"{result.path} ({result.duration:.2f} s): {result.caption}")
+        for segment in result.segments:
+            print(f"  {segment.start:8.2f} - {segment.end:8.2f} s  {segment.text}", flush=True)
 
-    emit(records, as_json, text)
+    def write() -> None:
+        records = [result.to_dict() for result in results]
+        emit(records, as_json, lambda: None)  # first: the file may be where none can be written
+        if output is not None:
+            write_json(output, records)
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that both ways to end it keep what is done
+    try:
+        with progress_bar("caption") as update:
+            for result in captioner.caption_files(files, batch_size=batch_size, num_beams=beams):
+                if isinstance(result, TrackCaption):
+                    results.append(result)
+                    if not as_json:
+                        show(result)  # at once, as the next file may be the one that ends the run
+                else:
+                    failed.append(result)
+                    say(f"lpmc: {_one_line(result.error)}")
+                update(len(results) + len(failed), len(files), "")
+    except (KeyboardInterrupt, LpmcError) as error:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not cost what is done
+        if results:
+            write()
+        if isinstance(error, LpmcError):
+            raise
+        done = f"interrupted with {len(results)} of {len(files)} files captioned"
+        kept = "their captions are written; name the other files to go on" if results else "run it again"
+        raise Interrupted("caption", done, kept) from error
+    write()
     if failed:
         raise typer.Exit(EXIT_PARTIAL if results else EXIT_FAILED)
 

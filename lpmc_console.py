@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -83,3 +85,21 @@ def extra_needed(extra: str) -> Iterator[None]:
         if (error.name or "").split(".")[0] in OWN_MODULES:
             raise  # a broken installation, which no extra repairs
         raise MissingExtraError(error.name or "a package", extra=extra) from error
+    except (ImportError, OSError) as error:
+        library = _broken_library(error)
+        if library is None:
+            raise
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise MissingExtraError(
+            library, f"cannot be loaded ({reason})", f"pip install --force-reinstall {library}, or remove it"
+        ) from error
+
+
+def _broken_library(error: BaseException) -> str | None:
+    """The installed package that failed with `error` while it was imported; None for an error of the work itself."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        parts = Path(frame.filename).parts
+        folder = next((name for name in ("site-packages", "dist-packages") if name in parts[:-1]), None)
+        if folder and frame.name == "<module>":
+            return Path(parts[parts.index(folder) + 1]).stem
+    return None

@@ -6,6 +6,7 @@ An error is written for the person who reads it, in one line: which item, what w
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -91,13 +92,18 @@ def disk_fault(error: OSError, path: Path | str) -> DiskError | None:
     return DiskError(path, *known) if known else None
 
 
+_RUST_FAULT = re.compile(r"\(os error (\d+)\)$")
+
+
 @contextmanager
 def disk_faults_named(path: Path | str) -> Iterator[None]:
     """Turn a full, read-only or forbidden disk under `path` into a `DiskError`; other errors pass through."""
     try:
         yield
-    except OSError as error:
-        fault = disk_fault(error, path)
+    except Exception as error:
+        # safetensors and other libraries in Rust raise errors of their own, which end with the number of the fault.
+        told = error if isinstance(error, OSError) else _RUST_FAULT.search(str(error))
+        fault = disk_fault(OSError(int(told[1]), "") if isinstance(told, re.Match) else told, path) if told else None
         if fault is None:
             raise
         raise fault from error

@@ -41,6 +41,7 @@ GATES = ("auto", "manual")  # how the Hub grants access: to everybody who asks, 
 
 _REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*")
 _SIGN_IN = "sign in with `hf auth login`, or set HF_TOKEN to a token that may write there"
+_MODEL_CONFIG = "config.json"  # which a model directory has at its top, and a data set's does not
 _BESIDE_SHARDS = (MAKING_FILE, PIPELINE_FILE)  # sent with the shards of each configuration
 
 
@@ -173,6 +174,9 @@ def published_files(directory: Path) -> list[str]:
     Raises `UsageError` when `directory` is no data set.
     """
     configs = config_names(directory) if directory.is_dir() else []
+    if not configs and (directory / _MODEL_CONFIG).is_file():
+        remedy = f"upload it with `hf upload NAME/MODEL {directory}`"
+        raise UsageError(directory, "is a model, and this publishes data sets", remedy)
     if not configs or not (directory / CARD).is_file():
         raise UsageError(directory, "is no data set directory", "make one with `lpmc build`")
     paths = [directory / name for name in (CARD, LICENCES_FILE, CROISSANT_FILE)]

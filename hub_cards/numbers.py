@@ -19,7 +19,7 @@ from typing import Any
 from hub_cards.rendering import NUMBER
 
 _NUMBER = re.compile(
-    r"(?<![\w.])"
+    r"(?<![\w.])(?!(?=\d*[a-f])[0-9a-f]{7,64}\b)"  # a hash, or its first signs, is a name; `12x` and `10s` are not
     r"(?:(?P<date>\d{4}-\d\d-\d\d)|(?P<version>\d+(?:\.\d+){2,})"
     r"|(?P<number>(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][+-]?\d+)?)(?P<unit>\s?%|\s?(?:[kMG]B|bytes)\b|[kMB]\b)?)"
 )

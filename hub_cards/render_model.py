@@ -22,6 +22,7 @@ def render_model_card(
     summary: Mapping[str, Any],
     results: Mapping[str, Any] | None = None,
     demonstration: bool = False,
+    writes_words: bool = True,
     repo_id: str | None = None,
     base_model: str | None = None,
     datasets: Sequence[str] = (),
@@ -38,6 +39,7 @@ def render_model_card(
       A mapping under `metrics` is read as well. The same values must lie beside the card as evaluation.json, or the
       lint refuses it. None: the card says that nothing was measured.
     - `demonstration`: the model shows that the pipeline works and must not be taken for a good captioner.
+    - `writes_words`: a tokenizer lies beside it; without one the examples stop at numbers of tokens.
     - `repo_id`: the id on the Hub for the examples; without one they name the local directory `model_name`.
     - `base_model`, `datasets`: ids on the Hub, for the front matter (local folders are left out).
 
@@ -88,6 +90,7 @@ def render_model_card(
         conditions=conditions,
         signatures=_signatures(results),
         demonstration=demonstration,
+        writes_words=writes_words,
     )
     return f"---\n{data}\n---\n\n{tidy(body)}"
 

@@ -26,6 +26,7 @@ BLOCK_VALUES = 131_072  # samples times channels read at once; 1.5 s of 44.1 kHz
 _UNKNOWN_LENGTH = 0x7FFF_F000  # bytes; programs that write to a pipe put this or more (sox, ffmpeg) into a WAV header
 _MP3_TAIL_BYTES = 65_536  # tags after the sound; more unread bytes than this are sound that the header hides
 _LENGTHS = re.compile(r"^\s*(?:data|SSND|Data Size)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
+_TOLD_DURATION = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 _COPY_AGAIN = "copy or download it again"
 
 # torchcodec decodes from the start again when it is asked for a second that lies within the frame it decoded last.
@@ -229,6 +230,8 @@ def _open_av(path: Path, kind: str, av: Any, stack: ExitStack) -> AudioSource:
     promised = None
     if kind == "M4A/MP4" and stream.duration and stream.time_base:  # the other containers only estimate
         promised = int(stream.duration * stream.time_base * rate)
+    elif told := _TOLD_DURATION.fullmatch(stream.metadata.get("DURATION", "")):  # Matroska, when it was closed
+        promised = int((3600 * int(told[1]) + 60 * int(told[2]) + float(told[3])) * rate)
     return AudioSource(rate, channels, promised, _av_blocks(path, kind, av, container, stream))
 
 

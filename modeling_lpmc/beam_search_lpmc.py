@@ -1,231 +1,25 @@
 # Copyright 2026 The LP-MusicCaps port authors. Licensed under the Apache License, Version 2.0.
 """Greedy and beam search with the captions of `transformers`, token by token, in a fraction of its time.
 
-`plan_search` decides whether a call of `generate` is one that this file knows: greedy or beam search under settings of
-the kind that the released model decodes with. Everything else (sampling, processors, ...) stays with the library.
-
 The rules of the search are the library's (version 5.23): twice as many candidates as beams, a hypothesis counts when it
 ends among the best `num_beams`, and a clip is done when it has `num_beams` of them (early stopping) or when its best
 open beam can't beat the worst of them. What is left out is work that can't change the result: the forced first and last
 token, clips that are done, tokens of beams that died, and passes over scores of the whole vocabulary. Two hypotheses
 whose scores agree to the last digits of float32 may change places, as they may between two versions of PyTorch.
 
-This file travels to the Hub as remote code: it imports torch, transformers and its neighbour, nothing else.
+This file travels to the Hub as remote code: it imports torch and its neighbours, nothing else.
 """
 
 from __future__ import annotations
 
-import copy
-from dataclasses import dataclass
-from typing import Any
-
 import torch
-from torch import nn
-from transformers import GenerationConfig
 
 from .decoding_lpmc import DecoderWeights, TokenScores, TokenTree
+from .search_plan_lpmc import SearchPlan
 
 NEVER = -1.0e9  # the score of what does not count (the library's)
 PRUNE_STEPS = 8  # steps between two looks at what has died and who is done; each costs a copy of what lives
-
-_MODEL_INPUTS = frozenset({"input_features", "input_values", "encoder_outputs"})
-_BOOK_KEEPING = frozenset({"audio_chunk_index", "chunk_start_seconds", "chunk_end_seconds"})
-_KNOWN_SETTINGS = frozenset(
-    {
-        "num_beams",
-        "max_length",
-        "max_new_tokens",
-        "min_length",
-        "no_repeat_ngram_size",
-        "early_stopping",
-        "length_penalty",
-        "num_return_sequences",
-        "decoder_start_token_id",
-        "bos_token_id",
-        "pad_token_id",
-        "eos_token_id",
-        "forced_bos_token_id",
-        "forced_eos_token_id",
-        "use_cache",  # checked below
-        "do_sample",
-    }
-)
-# Of no effect without sampling, or without an assistant (which is not one of the arguments known here).
-_IDLE_SETTINGS = frozenset(
-    {
-        *("temperature", "top_k", "top_p", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff"),
-        *("num_assistant_tokens", "num_assistant_tokens_schedule", "assistant_confidence_threshold"),
-        *("assistant_lookbehind", "target_lookbehind", "is_assistant"),
-    }
-)
-# What means the same as nothing. Versions 4 start with these, and 5 writes them out on generating and on saving.
-_NEUTRAL = {
-    "num_beams": 1,
-    "max_length": 20,
-    "min_length": 0,
-    "no_repeat_ngram_size": 0,
-    "early_stopping": False,
-    "length_penalty": 1.0,
-    "num_return_sequences": 1,
-    "use_cache": True,
-    "do_sample": False,
-    "repetition_penalty": 1.0,
-    "encoder_repetition_penalty": 1.0,
-    "encoder_no_repeat_ngram_size": 0,
-    "diversity_penalty": 0.0,
-    "num_beam_groups": 1,
-    "remove_invalid_values": False,
-    "renormalize_logits": False,
-    "output_scores": False,
-    "output_logits": False,
-    "output_attentions": False,
-    "output_hidden_states": False,
-    "return_dict_in_generate": False,
-    "low_memory": False,
-    "return_legacy_cache": False,
-    "disable_compile": False,
-    "token_healing": False,
-}
-_NOT_SETTINGS = frozenset({"transformers_version", "_from_model_config", "_commit_hash", "_original_object_hash"})
-
-
-@dataclass(frozen=True)
-class SearchPlan:
-    """A search that this file knows, with tokens as ids and lengths in tokens, the decoder's start token included."""
-
-    num_beams: int
-    num_return_sequences: int
-    max_length: int
-    min_length: int
-    no_repeat_ngram_size: int
-    early_stopping: bool
-    length_penalty: float
-    start: int
-    end: int
-    pad: int
-    forced_first: int | None
-    forced_last: int | None
-
-    @property
-    def prompt(self) -> list[int]:
-        """The tokens that are known beforehand."""
-        return [self.start] if self.forced_first is None else [self.start, self.forced_first]
-
-
-def plan_search(
-    captioner: Any, inputs: Any, generation_config: GenerationConfig | None, arguments: dict[str, Any]
-) -> tuple[SearchPlan, dict[str, Any]] | None:
-    """The search that `captioner.generate(inputs, generation_config, **arguments)` asks for, and the model's inputs.
-
-    None if it is one that the library has to do.
-    """
-    own = captioner.generation_config
-    try:
-        settings = copy.deepcopy(own if generation_config is None else generation_config)
-        model_inputs = {name: value for name, value in settings.update(**arguments).items() if value is not None}
-        asked, usual = _set(settings), _set(GenerationConfig())
-        if generation_config is not None:
-            # The library may fill up what the given one leaves open; how differs between versions.
-            for name, value in _set(own).items():
-                if asked.get(name) == usual.get(name) != value:
-                    return None
-    except Exception:  # a setting that the library does not accept: it says so best
-        return None
-    if any(asked.get(name) != usual.get(name) for name in asked.keys() | usual.keys() if name not in _KNOWN_SETTINGS):
-        return None
-    plan = _plan(captioner, settings)
-    if plan is None or not _is_plain(captioner):
-        return None
-    model_inputs = {name: value for name, value in model_inputs.items() if name not in _BOOK_KEEPING}
-    if inputs is not None:
-        if "input_features" in model_inputs:
-            return None
-        model_inputs["input_features"] = inputs
-    if len(model_inputs) != 1 or not model_inputs.keys() <= _MODEL_INPUTS:
-        return None
-    return plan, model_inputs
-
-
-def _set(settings: GenerationConfig) -> dict[str, Any]:
-    """The settings that have an effect on greedy or beam search."""
-    found = {name: value for name, value in settings.to_dict().items() if name not in _NOT_SETTINGS | _IDLE_SETTINGS}
-    return {name: value for name, value in found.items() if value is not None and value != _NEUTRAL.get(name)}
-
-
-def _plan(captioner: Any, settings: GenerationConfig) -> SearchPlan | None:
-    """`settings` as a plan, or None where one of them is beyond this file."""
-
-    def value(name: str, default: Any) -> Any:
-        found = getattr(settings, name, None)
-        return default if found is None else found
-
-    max_length = settings.max_length if settings.max_new_tokens is None else settings.max_new_tokens + 1
-    start = value("decoder_start_token_id", captioner.config.decoder_start_token_id)
-    ids = (start, settings.eos_token_id, settings.pad_token_id)
-    first, last = settings.forced_bos_token_id, settings.forced_eos_token_id
-    vocabulary = captioner.config.vocab_size
-    if not all(_is_token(token, vocabulary) for token in ids):
-        return None
-    if any(token is not None and not _is_token(token, vocabulary) for token in (first, last)):
-        return None
-    plan = SearchPlan(
-        num_beams=value("num_beams", 1),
-        num_return_sequences=value("num_return_sequences", 1),
-        max_length=max_length,
-        min_length=value("min_length", 0),
-        no_repeat_ngram_size=value("no_repeat_ngram_size", 0),
-        early_stopping=value("early_stopping", False),
-        length_penalty=value("length_penalty", 1.0),
-        start=start,
-        end=settings.eos_token_id,
-        pad=settings.pad_token_id,
-        forced_first=first,
-        forced_last=last,
-    )
-    counts = (plan.num_beams, plan.num_return_sequences, plan.max_length, plan.min_length, plan.no_repeat_ngram_size)
-    if not all(isinstance(count, int) and count >= 0 for count in counts):
-        return None
-    known = (
-        value("use_cache", True) is True
-        and not value("do_sample", False)
-        and isinstance(plan.early_stopping, bool)
-        and isinstance(plan.length_penalty, (int, float))
-        and 1 <= plan.num_return_sequences <= plan.num_beams
-        and 4 <= plan.max_length <= captioner.config.max_position_embeddings
-        and plan.forced_first != plan.end
-        and plan.forced_last in (None, plan.end)
-        and plan.pad != 0  # the library fills with another token then
-        and plan.no_repeat_ngram_size != 1  # a vocabulary may run out
-        and vocabulary >= 4 * plan.num_beams
-    )
-    return plan if known else None
-
-
-def _is_token(token: Any, vocabulary: int) -> bool:
-    return isinstance(token, int) and not isinstance(token, bool) and 0 <= token < vocabulary
-
-
-def _is_plain(captioner: Any) -> bool:
-    """Whether the decoder is as this project builds it: on one device, nothing wrapped, hooked, sharded or training."""
-    if captioner.training or "forward" in vars(captioner):
-        return False
-    decoder, head = captioner.model.decoder, captioner.lm_head
-    device, dtype = head.weight.device, head.weight.dtype
-    if device.type == "meta" or not dtype.is_floating_point:
-        return False
-    for module in (captioner, captioner.model, decoder, *decoder.modules(), head):
-        if "forward" in vars(module) or module._forward_hooks or module._forward_pre_hooks:
-            return False
-        if isinstance(module, nn.Linear) and type(module) is not (type(head) if module is head else nn.Linear):
-            return False
-        if not f"{type(module).__module__}.".startswith(_PLAIN_HOMES):
-            return False
-    weights = (*decoder.parameters(), head.weight)
-    return all(type(w) is nn.Parameter and w.device == device and w.dtype == dtype and w.numel() for w in weights)
-
-
-# Where the classes of an unchanged decoder live; the last is modeling_lpmc, or transformers_modules as remote code.
-_PLAIN_HOMES = ("torch.nn.modules.", "transformers.", __name__.split(".")[0] + ".")
+LOOK_STEPS = {"cpu": 1}  # the same for greedy search, where looking costs nothing; elsewhere it waits for the device
 
 
 @torch.no_grad()
@@ -404,7 +198,10 @@ def _greedy_search(tree: TokenTree, plan: SearchPlan) -> torch.Tensor:
     result[:, :length] = torch.tensor(plan.prompt, device=device)
     unread = result[:, :length]
     order = torch.ones(length, length, dtype=torch.bool, device=device).tril_()
-    clip = torch.arange(clips, device=device)  # the open ones
+    clip = torch.arange(clips, device=device)  # those that are still read
+    done = torch.zeros(clips, dtype=torch.bool, device=device)  # of these
+    lengths = torch.full_like(clip, length)  # of all captions
+    look_every = LOOK_STEPS.get(device.type, PRUNE_STEPS)
     while length < plan.max_length:
         written = result[clip, :length]
         if plan.forced_last is not None and length == plan.max_length - 1:
@@ -415,18 +212,21 @@ def _greedy_search(tree: TokenTree, plan: SearchPlan) -> torch.Tensor:
             scores.compute(hidden)
             _forbid(scores, written, plan)
             token = scores.best(1)[1][:, 0]
-        result[clip, length] = token
+        result[clip, length] = token.masked_fill(done, plan.pad)
         length += 1
+        lengths[clip] = lengths[clip].masked_fill(~done, length)
+        done = done | (token == plan.end)
         unread = token[:, None]
         order = torch.ones(1, length, dtype=torch.bool, device=device)
-        open_ = token != plan.end
-        if not bool(open_.all()):
-            still = open_.nonzero()[:, 0]
-            if not len(still):
-                break
+        if length % look_every:
+            continue
+        if bool(done.all()):
+            break
+        if not tree.compiled and bool(done.any()):  # another batch size would be compiled anew
+            still = (~done).nonzero()[:, 0]
             tree.keep(None, still)
-            clip, unread = clip[still], unread[still]
-    return result[:, :length]
+            clip, unread, done = clip[still], unread[still], done[still]
+    return result[:, : int(lengths.max())]
 
 
-__all__ = ["SearchPlan", "plan_search", "search"]
+__all__ = ["search"]

@@ -40,7 +40,8 @@ from modeling_lpmc.processing_lpmc import LpmcProcessor
 
 BATCH_SIZE = 8  # windows; on 2 cores 0.89 s a window against 2.95 s one by one (the released sizes, 5 beams)
 TIME_DIGITS = 3  # times are seconds, kept to the millisecond; one sample at 16 kHz is 0.06 ms
-MODEL_FILES = ("config.json", "generation_config.json", "preprocessor_config.json", "tokenizer.json")
+TOKENIZER_FILE = "tokenizer.json"
+MODEL_FILES = ("config.json", "generation_config.json", "preprocessor_config.json", TOKENIZER_FILE)
 MEL_CONTRACT = ("sampling_rate", "n_fft", "hop_length", "num_mel_bins", "spectrum", "chunk_seconds")
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.float32}  # int8: the decoder alone
 WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
@@ -401,11 +402,17 @@ def _check_directory(folder: Path) -> None:
     missing = [name for name in MODEL_FILES if not (folder / name).is_file()]
     if not any((folder / name).is_file() for name in WEIGHT_FILES):
         missing.append(WEIGHT_FILES[0])
+    if missing == [TOKENIZER_FILE]:  # what a conversion leaves that found none
+        raise ModelError(
+            folder,
+            f"is a model without a tokenizer, which writes numbers and no words: it lacks {TOKENIZER_FILE}",
+            "run `lpmc convert` again with --tokenizer and the folder or Hub id of its tokenizer",
+        )
     if missing:
         raise ModelError(
             folder,
             f"is no complete model directory: it lacks {', '.join(missing)}",
-            "train it again, or convert it with its tokenizer",
+            "train, convert or copy it again",
         )
 
 

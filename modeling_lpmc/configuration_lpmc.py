@@ -58,7 +58,7 @@ class LpmcConfig(BartConfig):
         sampling_rate: Hz. n_fft, hop_length: samples.
         spectrum: "real" squares the real part of the STFT (the released weights need it), "power" its magnitude
             (only for weights trained that way).
-        chunk_seconds: length of one window of audio.
+        chunk_seconds: length of one window of audio, in seconds.
 
     Raises:
         ValueError: for an unknown `spectrum` or a size that cannot be.

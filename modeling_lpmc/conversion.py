@@ -128,7 +128,7 @@ def convert_source(
     if revision is not None:
         raise ModelError(source, "a local file has no revision", "leave --revision out")
     path = Path(source)
-    if path.is_dir() and (variant or file):
+    if path.is_dir():
         names = sorted(found.relative_to(path).as_posix() for found in path.rglob("*") if found.is_file())
         path /= file if file is not None else choose_checkpoint(names, variant, where=source)
     elif variant or file:
@@ -195,9 +195,16 @@ def convert_checkpoint(
             licence_note=note,
         )
         del model  # 0.6 GB at the released size, before two more models are made
-        parity = measure_parity(
-            released.state, staging, extractor, lambda done, total, note: tell(3 + done, 3 + total, note)
-        )
+        try:
+            parity = measure_parity(
+                released.state, staging, extractor, lambda done, total, note: tell(3 + done, 3 + total, note)
+            )
+        except (ValueError, TypeError, IndexError) as error:  # what the library finds out when it decodes
+            if not described.generation:
+                raise
+            reason = " ".join(str(error).split())[:200].rstrip(".")
+            problem = f"these settings cannot be decoded with ({reason})"
+            raise ModelError(sizes or checkpoint, problem, "correct them") from error
         if faults := parity.faults():
             raise ModelError(
                 checkpoint,
@@ -353,7 +360,7 @@ def _new_directory(output: Path) -> Iterator[Path]:
             staging.mkdir()
             yield staging
             if not output.is_dir():
-                staging.rename(output)
+                staging.rename(output.resolve())  # what a link to nothing yet points to
                 return
             obsolete = _recorded_files(output)
             # config.json last: what has none is no model, and a reader of the old one meets no new weights under it

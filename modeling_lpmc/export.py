@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,14 @@ from lpmc_files import write_text
 
 from .feature_extraction_lpmc import LpmcFeatureExtractor
 from .processing_lpmc import LpmcProcessor
-from .saving_lpmc import NOT_STATED, PROCESSOR_FILES, WEIGHTS_LICENCE_FILE, code_files
+from .saving_lpmc import (
+    CODE_LICENCE_FILES,
+    NOT_STATED,
+    PROCESSOR_FILES,
+    WEIGHTS_LICENCE_FILE,
+    code_files,
+    has_tokenizer,
+)
 
 CODE_FILES = tuple(path.name for path in code_files())
 CARD, EVALUATION = "README.md", "evaluation.json"
@@ -64,6 +72,8 @@ def save_for_hub(
         target.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.resolve().parent) as name:
             staging = Path(name)
+            if (target / CODE_LICENCE_FILES[0]).is_file():  # perhaps not ours; then it stays
+                shutil.copyfile(target / CODE_LICENCE_FILES[0], staging / CODE_LICENCE_FILES[0])
             captioner.processor = processor
             try:
                 captioner.save_pretrained(staging)
@@ -114,6 +124,7 @@ def write_model_card(
             summary=summary or {},
             results=results,
             demonstration=bool(config.get("demonstration")),
+            writes_words=has_tokenizer(folder),
             repo_id=repo_id,
             base_model=base_model,
             datasets=datasets,

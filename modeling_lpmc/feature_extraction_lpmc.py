@@ -9,7 +9,8 @@ This file travels to the Hub as remote code: it imports torch, numpy, transforme
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -241,6 +242,11 @@ def _is_interleaved(shape: Sequence[int]) -> bool:
 
 def _mono(clip: Any, number: int) -> torch.Tensor:
     """One clip as finite mono float32 (samples,). Raises `ValueError` naming the clip by its `number` in the batch."""
+    if isinstance(clip, (str, bytes, os.PathLike, Mapping)):
+        raise ValueError(
+            f"clip {number} is a {type(clip).__name__}; give its samples as floats, or the file or dict to "
+            'pipeline("music-captioning")'
+        )
     tensor = clip.detach() if isinstance(clip, torch.Tensor) else torch.from_numpy(np.array(clip))
     if not tensor.is_floating_point():
         raise ValueError(

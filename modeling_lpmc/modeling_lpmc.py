@@ -26,12 +26,13 @@ from transformers.models.bart.modeling_bart import (
     shift_tokens_right,
 )
 
-from .beam_search_lpmc import plan_search, search
+from .beam_search_lpmc import search
 from .configuration_lpmc import LpmcConfig
 from .decoding_lpmc import PRECISIONS, decoder_weights, forget_decoder_weights
 from .feature_extraction_lpmc import log_mel, mel_filter_table
 from .processing_lpmc import LpmcProcessor
 from .saving_lpmc import LpmcSavingMixin
+from .search_plan_lpmc import plan_search
 
 try:  # transformers 5: these leave alone what a checkpoint has filled
     from transformers import initialization as init
@@ -122,6 +123,8 @@ class LpmcLogMel(nn.Module):
         return super()._apply(move_only, recurse)
 
     def forward(self, input_values: torch.Tensor) -> torch.Tensor:
+        if input_values.ndim != 2:
+            raise ValueError(f"input_values have shape {tuple(input_values.shape)}; expected (clips, samples)")
         return log_mel(input_values, self.window, self.mel_filters, self.hop_length, self.spectrum)
 
 
@@ -187,6 +190,11 @@ class LpmcConvStem(nn.Module):
         self.positional_embedding.copy_(table)
 
     def forward(self, input_features: torch.Tensor) -> torch.Tensor:
+        if input_features.ndim != 3 or input_features.shape[1] != self.conv1.in_channels:
+            raise ValueError(
+                f"input_features have shape {tuple(input_features.shape)}; expected (clips, {self.conv1.in_channels}, "
+                "frames), as the feature extractor makes them"
+            )
         hidden = input_features.to(self.conv1.weight.dtype)  # float32 features meet bfloat16 weights here
         hidden = nn.functional.gelu(self.conv1(hidden))
         for conv in self.conv_stack:
@@ -480,6 +488,8 @@ class LpmcForConditionalGeneration(LpmcSavingMixin, LpmcPreTrainedModel, Generat
         library's `generate`. Greedy and beam search as the released model decodes run on a search of this model's own,
         with the library's tokens in less time; other settings, and all of them if `own_search` is False, on the
         library's.
+
+        Raises `ValueError` where none or two of the inputs are given, and in int8 for a call that is the library's.
         """
         mine = self.own_search and not args
         plan = plan_search(self, inputs, generation_config, kwargs) if mine else None
@@ -501,8 +511,8 @@ class LpmcForConditionalGeneration(LpmcSavingMixin, LpmcPreTrainedModel, Generat
         """Choose how `generate` computes the decoder.
 
         Args:
-            precision: "native", as the weights are, or "int8" (float32 models on a CPU): in a third of the time, and
-                captions may differ.
+            precision: "native", as the weights are, or "int8" (float32 models on a CPU), which takes less time and
+                may change captions; `benchmarks/captioning.py` and `int8_captions.py` measure both.
             compiled: run its steps through `torch.compile`, on caches of few sizes. Compiling takes a minute, and again
                 for another number of clips.
 

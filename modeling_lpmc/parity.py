@@ -231,6 +231,7 @@ def _settings(settings: GenerationConfig, beams: int, *, large: bool) -> Generat
     changed.num_beams = beams
     if beams == 1:
         changed.early_stopping = False  # it belongs to beams
+        changed.num_return_sequences = 1 if not changed.do_sample else changed.num_return_sequences
     return changed
 
 
@@ -238,7 +239,8 @@ def _generate(model: Any, settings: GenerationConfig, **inputs: Any) -> torch.Te
     """The tokens of a captioner or of stock BART."""
     model.generation_config = settings  # not as an argument: the library would fill what is None from the model's own
     torch.manual_seed(_PROBE_SEED)  # for settings that draw
-    tokens: torch.Tensor = model.generate(**inputs)
+    written = model.generate(**inputs)
+    tokens: torch.Tensor = getattr(written, "sequences", written)  # return_dict_in_generate
     return tokens
 
 

@@ -16,15 +16,20 @@ import urllib.request
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
+from transformers import PreTrainedTokenizerFast
 from transformers.pipelines.base import ChunkPipeline
 
 from .audio_files_lpmc import UnreadableAudioError
 from .audio_track_lpmc import SILENCE_TEXT, AudioTrack, has_sound, read_track, track_of_array, without_offset
+from .feature_extraction_lpmc import LpmcFeatureExtractor
+
+if TYPE_CHECKING:  # never run: transformers takes along only what an entry names itself
+    from .configuration_lpmc import LpmcConfig  # noqa: F401
 
 BATCH_SIZE = 8  # windows; on 2 cores 0.89 s a window against 2.95 s one by one (the released sizes, 5 beams)
 DOWNLOAD_TIMEOUT = 60.0  # s without a byte from the server
@@ -62,6 +67,12 @@ class MusicCaptioningPipeline(ChunkPipeline):
 
     def __init__(self, *args: Any, batch_size: int | None = None, **kwargs: Any) -> None:
         super().__init__(*args, batch_size=BATCH_SIZE if batch_size is None else batch_size, **kwargs)
+        # Before 4.57, `pipeline()` loads them only for models of its own.
+        origin = dict(getattr(self.model, "_origin", None) or {})
+        if origin and (self.feature_extractor is None or self.tokenizer is None):
+            name = origin.pop("path_or_repo_id")
+            self.feature_extractor = self.feature_extractor or LpmcFeatureExtractor.from_pretrained(name, **origin)
+            self.tokenizer = self.tokenizer or PreTrainedTokenizerFast.from_pretrained(name, **origin)
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Caption one input, or each of many; see the class."""

@@ -73,8 +73,8 @@ class LpmcProcessor(ProcessorMixin):
         cut at `max_length` and padded with -100 if `return_tensors` is given, else lists of their own lengths. With
         `chunk=True` also the extractor's book-keeping of windows.
 
-        Raises `ValueError` if neither is given, and `TypeError` for a keyword that does not exist: the library's own
-        processors only warn, so that `audios=` would silently drop the audio.
+        Raises `ValueError` if neither is given or one is empty, and `TypeError` for a keyword that does not exist: the
+        library's own processors only warn, so that `audios=` would silently drop the audio.
         """
         if audio is None and text is None:
             raise ValueError("nothing to process; pass audio, text or both")
@@ -90,6 +90,8 @@ class LpmcProcessor(ProcessorMixin):
         return result
 
     def _labels(self, captions: list[str], max_length: int, return_tensors: str | None) -> Any:
+        if not captions:
+            raise ValueError("there are no captions in text; pass at least one")
         ids = self.tokenizer(captions, truncation=True, max_length=max_length)["input_ids"]
         if return_tensors is None:
             return ids

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,7 @@ def read_checkpoint(path: Path) -> ReleasedCheckpoint:
             raise ModelError(path, f"{name} is no tensor", _FORMAT)
         if name in state:
             raise ModelError(path, f"{name} is there twice, bare and wrapped", _FORMAT)
+        _check_stored(value, name, path)
         if not value.is_floating_point():
             raise ModelError(path, f"{name} holds {_type_name(value)} and no fractions", _FORMAT)
         if not torch.isfinite(value).all():
@@ -85,19 +87,62 @@ def read_checkpoint(path: Path) -> ReleasedCheckpoint:
     )
 
 
+def _check_stored(value: torch.Tensor, name: str, path: Path) -> None:
+    """Raise `ModelError` for a tensor whose numbers are not there one by one: sparse, empty shells, or repeated."""
+    if value.layout != torch.strided or value.device.type != "cpu":
+        kind = "sparse" if value.layout != torch.strided else f"on the device {value.device.type!r}"
+        raise ModelError(path, f"{name} is {kind}, without its numbers one by one", _FORMAT)
+    if value.numel() * value.element_size() > path.stat().st_size:  # a few bytes that claim to be terabytes
+        raise ModelError(path, f"{name} claims {value.numel():,} numbers, more than the file can hold", _FORMAT)
+
+
+def _check_sums(path: Path) -> None:
+    """Raise `ModelError` when a part of the archive is not what was written: torch maps it without looking.
+
+    Where no sum at all is right, torch was told to write none (`set_crc32_options`).
+    """
+    broken, parts = [], 0
+    with zipfile.ZipFile(path) as archive:
+        for part in archive.infolist():
+            parts += part.file_size > 0
+            try:
+                with archive.open(part) as content:
+                    while content.read(1 << 20):
+                        pass
+            except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError):
+                broken.append(part.filename)
+    if 0 < len(broken) < parts:
+        raise ModelError(path, f"it is damaged ({len(broken)} of {parts} parts: {broken[0]})", "download it again")
+
+
 def _load(path: Path) -> dict[Any, Any]:
     if not path.is_file():
-        raise ModelError(path, "no such file", "give the path of a released .pth checkpoint, or ORG/NAME on the Hub")
+        problem = "it is no file" if path.exists() else "no such file"
+        raise ModelError(path, problem, "give the path of a released .pth checkpoint, or ORG/NAME on the Hub")
     try:
+        if zipfile.is_zipfile(path):
+            _check_sums(path)
         # Mapped, where the format allows it: two thirds of a released file are the optimiser's and need not be read.
         stored = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except PermissionError as error:
+        raise ModelError(path, "no permission to read it", "change its permissions") from error
     except pickle.UnpicklingError as error:
         if "global" in str(error).lower():  # torch names the class or function that the file wants to call
             raise ModelError(
                 path, "it holds Python objects that would run code when loaded", "get the checkpoint from its authors"
             ) from error
         raise ModelError(path, "it is not a PyTorch checkpoint", "give a released .pth file") from error
-    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, IndexError, TypeError, OSError) as error:
+    except (
+        RuntimeError,
+        EOFError,
+        ValueError,
+        KeyError,
+        AttributeError,
+        IndexError,
+        TypeError,
+        OSError,
+        zipfile.BadZipFile,
+    ) as error:
         raise ModelError(path, "it is not a PyTorch checkpoint, or it is damaged", "download it again") from error
     if not isinstance(stored, dict):
         raise ModelError(path, "it holds no state_dict", _FORMAT)

@@ -12,8 +12,8 @@ from __future__ import annotations
 import difflib
 import json
 import logging
-import math
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from .modeling_lpmc import default_generation_config
 logger = logging.getLogger(__name__)
 
 RELEASED_HEADS = {768: 12}  # attention heads by d_model (facebook/bart-base); they leave no trace in the weights
+_BEYOND = 1e15  # no number of a model is that large, and integers of this size are exact as floats
 LONGEST_WINDOW = 600  # whole seconds that are tried when the window shows in the number of positions only
 
 _INTEGERS = (
@@ -152,10 +153,10 @@ def read_sizes(
 
 def _read_file(path: Path) -> dict[str, Any]:
     try:
-        given = json.loads(path.read_text(encoding="utf-8-sig"))
+        given = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_no_name_twice)
     except OSError as error:
         raise ModelError(path, "it cannot be read", "give the path of a sizes.json") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the latter for brackets by the thousand
         raise ModelError(path, f"it is not JSON ({error})", "correct the file") from error
     if not isinstance(given, dict):
         raise ModelError(path, "it is not a JSON object", 'write {"attention_heads": N}')
@@ -166,6 +167,13 @@ def _read_file(path: Path) -> dict[str, Any]:
                 raise ModelError(path, f"{name} is there as {flat[name]} and as {inner}", "correct the file")
             flat[name] = inner
     return flat
+
+
+def _no_name_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    for name, count in Counter(name for name, _ in pairs).items():
+        if count > 1:  # JSON would take the last one
+            raise ValueError(f"{name!r} is there {count} times")
+    return dict(pairs)
 
 
 def _refuse_misspelt(key: str, path: Path) -> None:
@@ -185,9 +193,12 @@ def _typed(name: str, key: str, value: Any, path: Path) -> Any:
             wanted = "true or false" if _CHOICES[name] is bool else "a word"
             raise ModelError(path, f"{key} is {value!r}", f"give {wanted}")
         return value
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ModelError(path, f"{key} is {value!r}", "give a number")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < _BEYOND:
+        shown = "too large" if isinstance(value, int) and not isinstance(value, bool) else repr(value)
+        raise ModelError(path, f"{key} is {shown}", "give a number")
     if name in _FRACTIONS:
+        if value < 0 or (value > 1 and "drop" in name):
+            raise ModelError(path, f"{key} is {value!r}", "give a share from 0 to 1" if "drop" in name else "give more")
         return float(value)
     if value != int(value) or value < 0:
         raise ModelError(path, f"{key} is {value!r}", "give a whole number")
@@ -271,11 +282,11 @@ def _checked_generation(generation: dict[str, Any], config: LpmcConfig, path: Pa
             raise ModelError(path, f"{name} is {value!r}", f"give {wanted}, {least:g} or more")
         if name.endswith("_token_id") and value >= config.vocab_size:
             raise ModelError(path, f"{name} is {value}, and there are {config.vocab_size} tokens")
-    longest = generation.get("max_length") or 0
-    if longest > config.max_position_embeddings:
-        raise ModelError(
-            path, f"max_length is {longest}, but the weights have {config.max_position_embeddings} positions"
-        )
+    for name in ("max_length", "max_new_tokens"):
+        longest = generation.get(name) or 0
+        if longest > config.max_position_embeddings:
+            positions = config.max_position_embeddings
+            raise ModelError(path, f"{name} is {longest}, but the weights have {positions} positions")
     if generation.get("num_beams") == 1:  # stopping early means nothing then, and the library would not save it
         generation.setdefault("early_stopping", False)
     settings = default_generation_config(config)

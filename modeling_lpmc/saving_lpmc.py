@@ -14,6 +14,7 @@ import json
 import os
 import re
 import shutil
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ from .licence_lpmc import APACHE_2
 logger = logging.get_logger(__name__)
 
 PIPELINE_TASK = "music-captioning"
-CODE_LICENCE_FILE, WEIGHTS_LICENCE_FILE = "LICENSE", "LICENSE-WEIGHTS.md"
+CODE_LICENCE_FILES = ("LICENSE", "LICENSE-CODE")  # the second where somebody else's file has the name of the first
+WEIGHTS_LICENCE_FILE = "LICENSE-WEIGHTS.md"
 NOT_STATED = "not stated"
 
 _MODEL_CLASS = "modeling_lpmc.LpmcForConditionalGeneration"
@@ -53,15 +55,17 @@ _LOCAL_KEYS = ("_name_or_path", "name_or_path", "_from_model_config", "is_local"
 
 _CONFIG, _GENERATION, _CARD = "config.json", "generation_config.json", "README.md"
 _EXTRACTOR, _PROCESSOR, _TOKENIZER = "preprocessor_config.json", "processor_config.json", "tokenizer_config.json"
+_WEIGHTS, _WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"  # in one file, or the list of its parts
 _VOCABULARIES = ("tokenizer.json", "vocab.json")  # a directory with one of them holds a tokenizer
 # The files of a processor, wherever a version of the library has put them.
 PROCESSOR_FILES = (
     *(_EXTRACTOR, _PROCESSOR, _TOKENIZER, *_VOCABULARIES),
     *("merges.txt", "special_tokens_map.json", "added_tokens.json"),
 )
-# All that is saved beside the weights and their index.
+WEIGHTS = re.compile(r"model(?:-\d{5}-of-\d{5})?\.safetensors|" + re.escape(_WEIGHTS_INDEX))
+# All that is saved beside the weights and their index, and the licence of the code.
 SAVED_BESIDE_WEIGHTS = re.compile(
-    r"\w+_lpmc\.py|(?:generation_)?config\.json|LICENSE(?:-WEIGHTS\.md)?|" + "|".join(map(re.escape, PROCESSOR_FILES))
+    r"\w+_lpmc\.py|(?:generation_)?config\.json|LICENSE-WEIGHTS\.md|" + "|".join(map(re.escape, PROCESSOR_FILES))
 )
 _EXTRACTOR_FIELDS = ("num_mel_bins", "sampling_rate", "n_fft", "hop_length", "chunk_seconds", "spectrum")
 
@@ -94,7 +98,7 @@ license: {identifier}
 
 # {name}
 
-A music captioning model: it listens to windows of ten seconds of mono sound and writes a sentence about each.
+{warning}A music captioning model: it listens to windows of ten seconds of mono sound and writes a sentence about each.
 
 ```python
 from transformers import pipeline
@@ -112,7 +116,15 @@ Nothing was measured for this card, and nothing is said about what the model was
 
 The weights: {licence}, see `{weights_file}`. The code: Apache-2.0, see `{code_file}`.
 """
+_DEMONSTRATION = (
+    "> **A demonstration.** It shows how such a model is made and used; its captions of real recordings are not to be "
+    "relied on.\n\n"
+)
 _CARD_TAGS = ("music", "music-captioning", "audio-captioning", "custom_code")
+
+
+# Tokens that models were loaded with, for the files that are looked up later. Not on the model, which may be pickled.
+_TOKENS: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
 
 def complete_directory(directory: str | os.PathLike[str]) -> None:
@@ -125,7 +137,7 @@ def complete_directory(directory: str | os.PathLike[str]) -> None:
     for source in code_files():
         if not (folder / source.name).exists() or not source.samefile(folder / source.name):
             shutil.copyfile(source, folder / source.name)
-    (folder / CODE_LICENCE_FILE).write_text(APACHE_2, encoding="utf-8")
+    (folder / code_licence_file(folder)).write_text(APACHE_2, encoding="utf-8")
     if (folder / _CONFIG).exists():
         config = _read_portable(folder / _CONFIG)
         config["architectures"] = [_MODEL_CLASS.split(".")[1]]
@@ -149,6 +161,13 @@ def complete_directory(directory: str | os.PathLike[str]) -> None:
 def code_files() -> list[Path]:
     """The Python files that make up the remote code, by name; they lie beside this one, wherever it was loaded from."""
     return sorted(Path(__file__).parent.glob("*_lpmc.py"))
+
+
+def code_licence_file(directory: Path) -> str:
+    """The name that the licence of the code has in `directory`: a file that lies there and says another stays."""
+    own, other = CODE_LICENCE_FILES
+    there = directory / own
+    return other if there.is_file() and there.read_bytes() != APACHE_2.encode() else own
 
 
 def has_tokenizer(directory: Path) -> bool:
@@ -176,8 +195,11 @@ class LpmcSavingMixin:
             model = loaded[0] if isinstance(loaded, tuple) else loaded
             commit = getattr(model.config, "_commit_hash", None)  # version 4; version 5 gives the commit as revision
             revision = commit or kwargs.get("revision")
-            model._origin = {
-                "path_or_repo_id": str(pretrained_model_name_or_path),
+            if kwargs.get("token"):
+                _TOKENS[model] = kwargs["token"]
+            place = str(pretrained_model_name_or_path)
+            model._origin = {  # a folder stays the same when the process goes to another, or it may name a repository
+                "path_or_repo_id": os.path.abspath(place) if os.path.isdir(place) else place,
                 "revision": None if revision is None else str(revision),
                 "subfolder": kwargs.get("subfolder") or "",
                 "cache_dir": kwargs.get("cache_dir"),
@@ -185,7 +207,16 @@ class LpmcSavingMixin:
         return loaded
 
     def save_pretrained(self, save_directory: Any, is_main_process: bool = True, *args: Any, **kwargs: Any) -> Any:
-        """As in the library, and complete: with code, processor, licences, and settings that all versions read."""
+        """As in the library, and complete: with code, processor, licences, and settings that all versions read.
+
+        Weights are safetensors in every version, whatever `safe_serialization` says: a pickle runs what it holds. Of an
+        earlier save in one file or in parts nothing stays that would be loaded in the place of this one.
+        """
+        if not kwargs.get("safe_serialization", True):
+            logger.warning("safe_serialization=False is not obeyed: the weights are saved as safetensors.")
+            kwargs["safe_serialization"] = True
+        weights = [Path(save_directory) / name for name in (_WEIGHTS, _WEIGHTS_INDEX)]
+        before = [_state_of(path) for path in weights]
         card = Path(save_directory) / _CARD
         self.__dict__["_card"] = card.read_text(encoding="utf-8") if card.is_file() else None
         try:
@@ -194,6 +225,11 @@ class LpmcSavingMixin:
             del self.__dict__["_card"]
         may_write = getattr(self, "should_save_on_this_rank", bool)  # version 5 knows more about the processes
         if may_write(is_main_process) and os.path.isdir(save_directory):
+            # The library leaves both, and then loads the whole file, old as it may be.
+            after = [_state_of(path) for path in weights]
+            kept = [path for path, old, new in zip(weights, before, after, strict=True) if old == new]
+            if len(kept) == 1 and None not in after:
+                kept[0].unlink()
             self._complete(Path(save_directory), kwargs.get("token"))
         return result
 
@@ -238,7 +274,7 @@ class LpmcSavingMixin:
         quietly = ("gated_repo", "missing_entries", "connection_errors")
         asked = {**self._origin, **{f"_raise_exceptions_for_{reason}": False for reason in quietly}}
         try:
-            path = cached_file(filename=name, token=token, **asked)
+            path = cached_file(filename=name, token=token or _TOKENS.get(self), **asked)
         except (OSError, ValueError) as error:  # the folder is gone, and its name is no repository's
             logger.warning("%s cannot be looked up where the model came from: %s", name, error)
             return None
@@ -268,7 +304,7 @@ def _write_weights_licence(folder: Path, config: dict[str, Any]) -> None:
     if not licence:
         note = f"{note}\n{_NO_LICENCE}" if note else _NO_LICENCE
     note = f"\n{note.strip()}\n" if note else ""
-    text = _WEIGHTS_LICENCE.format(licence=licence or NOT_STATED, note=note, code_file=CODE_LICENCE_FILE)
+    text = _WEIGHTS_LICENCE.format(licence=licence or NOT_STATED, note=note, code_file=code_licence_file(folder))
     (folder / WEIGHTS_LICENCE_FILE).write_text(text, encoding="utf-8")
 
 
@@ -282,7 +318,8 @@ def _is_blank_card(card: Path) -> bool:
 
 def _short_card(folder: Path, repo_id: str) -> str:
     """A card for a model of which nothing is known but its files; tags of the blank form are kept."""
-    licence = _read_portable(folder / _CONFIG).get("weights_licence") or NOT_STATED
+    config = _read_portable(folder / _CONFIG)
+    licence = config.get("weights_licence") or NOT_STATED
     given = re.findall(r"^- (\S.*)$", (folder / _CARD).read_text(encoding="utf-8").split("---")[1], re.MULTILINE)
     names = ""
     if licence not in _COMMON_LICENCES:
@@ -294,11 +331,20 @@ def _short_card(folder: Path, repo_id: str) -> str:
         tags="\n".join(f"- {tag}" for tag in dict.fromkeys([*given, *_CARD_TAGS])),
         name=repo_id.rsplit("/", 1)[-1],
         task=PIPELINE_TASK,
+        warning=_DEMONSTRATION if config.get("demonstration") else "",
         repo_id=repo_id,
         licence=licence,
         weights_file=WEIGHTS_LICENCE_FILE,
-        code_file=CODE_LICENCE_FILE,
+        code_file=code_licence_file(folder),
     )
+
+
+def _state_of(path: Path) -> tuple[int, int, int] | None:
+    """What changes when a file is written again; None where there is none."""
+    if not path.is_file():
+        return None
+    found = path.stat()
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _read_portable(path: Path) -> dict[str, Any]:

@@ -83,8 +83,8 @@ def load_tokenizer(
     The result says which of the two it is. Raises `ModelError` if neither works.
     """
     if name is not None:
-        try:  # trust_remote_code=False, as the library else asks at the keyboard
-            return LoadedTokenizer(AutoTokenizer.from_pretrained(str(name), trust_remote_code=False), str(name))
+        try:
+            return LoadedTokenizer(_from_folder_or_hub(str(name)), str(name))
         except (OSError, ValueError) as error:  # not there and no network; or there, but no tokenizer
             reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
             if captions is None:
@@ -94,3 +94,14 @@ def load_tokenizer(
     if captions is None:
         raise ModelError("tokenizer", "neither a tokenizer nor captions to train one on were given")
     return LoadedTokenizer(train_tokenizer(captions, vocab_size), "trained")
+
+
+def _from_folder_or_hub(name: str) -> PreTrainedTokenizerBase:
+    # In a captioner's folder the library looks into config.json and warns that such a model is none of its own.
+    warner = logging.getLogger("transformers.configuration_utils")
+    before = warner.level
+    warner.setLevel(logging.ERROR)
+    try:  # trust_remote_code=False, as the library else asks at the keyboard
+        return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    finally:
+        warner.setLevel(before)

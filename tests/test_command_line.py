@@ -211,6 +211,28 @@ def test_caption_reports_the_bad_file_keeps_the_rest_and_exits_3(tmp_path: Path)
     assert lpmc("caption", "songs/bad.wav", "--model", model, cwd=tmp_path).returncode == 1
 
 
+def test_captions_are_not_lost_to_an_output_that_cannot_be_written(tmp_path: Path) -> None:
+    model = save_tone_model(tmp_path / "model")
+    write_track(tmp_path / "song.wav", [("low", 10.0)])
+    early = lpmc("caption", "song.wav", "--model", model, "--output", "model", cwd=tmp_path)
+    assert (early.returncode, early.stdout) == (2, "")
+    assert "model: is a folder; name a file for the JSON" in early.stderr
+    late = lpmc("caption", "song.wav", "--model", model, "--json", "--output", "/proc/none/captions.json", cwd=tmp_path)
+    assert late.returncode == 1
+    assert len(json.loads(late.stdout)) == 1
+
+
+def test_a_conversion_without_a_tokenizer_says_that_one_is_needed(oracle_model: Path, tmp_path: Path) -> None:
+    checkpoint, sizes = oracle_model / "small_checkpoint.pth", oracle_model / "small_config.json"
+    done = lpmc("convert", checkpoint, "--config", sizes, "--output", "model", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "run it again with --tokenizer" in done.stdout
+    assert "lpmc caption" not in done.stdout
+    refused = lpmc("caption", oracle_model / "small_clip0.wav", "--model", "model", cwd=tmp_path)
+    assert refused.returncode == 1
+    assert "run `lpmc convert` again with --tokenizer" in refused.stderr
+
+
 def test_a_name_with_a_line_break_and_a_place_that_takes_no_files_end_in_one_line(tmp_path):
     songs = tmp_path / "songs.csv"
     songs.write_text("track_id,tags\n1,rock\n")

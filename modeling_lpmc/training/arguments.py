@@ -48,6 +48,8 @@ class ModelArguments:
             them as PyTorch and the released code do.
         dropout: of activations, attention and embeddings alike (bart-base has 0.1 for all three).
         demonstration: marks the model as one that shows the machinery and says little about music.
+        weights_licence: what others may do with the weights, a Hub identifier (cc-by-4.0) or words; for its card and
+            LICENSE-WEIGHTS.md. None leaves what `start_from` says, else it is not stated.
     """
 
     start_from: str | None = None
@@ -67,6 +69,7 @@ class ModelArguments:
     dropout: float = 0.1
     label_smoothing: float = 0.1
     demonstration: bool = False
+    weights_licence: str | None = None
 
 
 @dataclass(frozen=True)
@@ -186,7 +189,7 @@ _SECTIONS = {
 _KEYS = [f"{name}.{item.name}" for name, section in _SECTIONS.items() for item in dataclasses.fields(section)]
 _EITHER_OR = [("epochs", "updates"), ("warmup_epochs", "warmup_updates")]  # of `optimisation`
 # A captioner that is taken over brings its sizes and tokenizer along; these may still be chosen.
-_ACT_WITH_START_FROM = {"start_from", "dropout", "label_smoothing", "demonstration"}
+_ACT_WITH_START_FROM = {"start_from", "dropout", "label_smoothing", "demonstration", "weights_licence"}
 _MAY_BE_ZERO = {
     *("dropout", "label_smoothing", "warmup_epochs", "warmup_updates", "final_learning_rate"),
     *("weight_decay", "max_gradient_norm", "seed", "loader_workers", "generated_captions"),

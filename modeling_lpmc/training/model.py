@@ -34,7 +34,10 @@ def model_to_train(
     source = checkpoint or arguments.start_from
     if source is None:
         processor = _new_processor(arguments, train, directory, tell)
-        new = LpmcForConditionalGeneration(_config(arguments, processor.tokenizer))
+        config = _config(arguments, processor.tokenizer)
+        if arguments.weights_licence:
+            config.weights_licence = arguments.weights_licence
+        new = LpmcForConditionalGeneration(config)
         if arguments.calibrate:
             extractor = processor.feature_extractor
             windows = train.middles(CALIBRATION_CLIPS, extractor.chunk_samples)
@@ -47,6 +50,8 @@ def model_to_train(
         config.label_smoothing = arguments.label_smoothing
         if arguments.demonstration:
             config.demonstration = True
+        if arguments.weights_licence:
+            config.weights_licence = arguments.weights_licence
         model = LpmcForConditionalGeneration.from_pretrained(source, config=config, dtype=torch.float32)
         return model, LpmcProcessor.from_pretrained(source)
     except (OSError, ValueError) as error:

@@ -15,15 +15,18 @@ from types import FrameType
 from typing import Any
 
 import torch
+from huggingface_hub import HfApi
 from torch import nn
 from torch.utils.data import DataLoader, Sampler
 from transformers import Seq2SeqTrainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer import TRAINING_ARGS_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy
+from transformers.utils import PushInProgress
 
 from lpmc_errors import LpmcError
 from lpmc_files import write_json
 from modeling_lpmc.export import write_model_card
-from modeling_lpmc.saving_lpmc import SAVED_BESIDE_WEIGHTS, complete_directory
+from modeling_lpmc.saving_lpmc import SAVED_BESIDE_WEIGHTS, WEIGHTS, complete_directory
 from modeling_lpmc.training.audio_cache import FULL_SCALE
 from modeling_lpmc.training.run_directory import RECORD, card_summary
 from modeling_lpmc.training.sampling import BalancedTagSampler, ClipSampler
@@ -76,11 +79,13 @@ class StopRequest:
 
 class CaptionTrainer(Seq2SeqTrainer):
     """Seq2SeqTrainer with given draws, and weight decay on every parameter (as the released AdamW; the library spares
-    biases and norms). What it pushes has this project's card, and every commit loads."""
+    biases and norms). What it pushes has this project's card and no pickle, and every commit loads; only checkpoints
+    that `hub_strategy` asks for beside the model hold what PyTorch pickles, the state of the optimiser."""
 
     def __init__(self, *, sampler: ClipSampler | BalancedTagSampler, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.sampler = sampler
+        self._api = HfApi(library_name="transformers")  # one for all uploads, which then come one after the other
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[Any]:
         return self.sampler
@@ -159,13 +164,45 @@ class CaptionTrainer(Seq2SeqTrainer):
         Path(output_dir or str(self.args.output_dir), TRAINING_ARGS_NAME).unlink(missing_ok=True)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        # The library takes weights and settings from the checkpoint; without the rest nobody could load what it pushes.
-        if self.is_world_process_zero():
-            for path in Path(checkpoint_folder).iterdir():
-                if SAVED_BESIDE_WEIGHTS.fullmatch(path.name):
-                    shutil.copyfile(path, Path(str(self.args.output_dir)) / path.name)
-            self.create_model_card()
-        super()._push_from_checkpoint(checkpoint_folder)
+        # Not the library's, which would push weights and settings without the code that loads them, and writes
+        # training_args.bin anew before it does.
+        args, strategy = self.args, self.args.hub_strategy
+        if not self.is_world_process_zero() or strategy == HubStrategy.END:
+            return
+        before: Any = self.push_in_progress
+        busy = before is not None and not before.is_done()
+        if busy and not args.hub_always_push:
+            return
+        self.callback_handler.on_push_begin(args, self.state, self.control)
+        output, checkpoint = Path(str(args.output_dir)), Path(checkpoint_folder)
+        for path in checkpoint.iterdir():
+            if SAVED_BESIDE_WEIGHTS.fullmatch(path.name) or WEIGHTS.fullmatch(path.name):
+                shutil.copyfile(path, output / path.name)
+        complete_directory(output)
+        self.create_model_card()
+        title = f"Training in progress, step {self.state.global_step}"
+        jobs = [self._upload(output, title)]
+        if strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):  # whole, so that a run can go on from it
+            place = "last-checkpoint" if strategy == HubStrategy.CHECKPOINT else checkpoint.name
+            jobs.append(self._upload(checkpoint, f"{title}, checkpoint", path_in_repo=place))
+        uploads: Any = jobs  # the library's own hint is a single one
+        if busy:
+            before.jobs.extend(uploads)
+        else:
+            self.push_in_progress: Any = PushInProgress(uploads)
+
+    def _upload(self, folder: Path, title: str, **options: Any) -> Any:
+        """Begin to upload `folder`; returns what waits for the end."""
+        return self._api.upload_folder(
+            repo_id=str(self.hub_model_id),
+            folder_path=folder,
+            commit_message=title,
+            token=self.args.hub_token,
+            revision=self.args.hub_revision,
+            ignore_patterns=["_*", f"{PREFIX_CHECKPOINT_DIR}-*", TRAINING_ARGS_NAME],
+            run_as_future=True,
+            **options,
+        )
 
 
 class TrainingWatch(TrainerCallback):

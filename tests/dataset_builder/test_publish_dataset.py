@@ -196,6 +196,15 @@ def test_a_folder_that_is_no_data_set_is_refused(tmp_path):
         push_dataset(tmp_path / "nowhere", "org/lp-musiccaps")
 
 
+def test_a_model_directory_is_refused_with_what_publishes_it(tmp_path):
+    (tmp_path / "README.md").write_text("# Mine\n")
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(
+        UsageError, match=f"is a model, and this publishes data sets; .*`hf upload NAME/MODEL {tmp_path}`"
+    ):
+        push_dataset(tmp_path, "org/lp-musiccaps")
+
+
 def test_a_card_with_a_path_or_a_key_or_wrong_counts_is_not_published(dataset):
     card = dataset / "README.md"
     good = card.read_text()

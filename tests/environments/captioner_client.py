@@ -86,7 +86,8 @@ def opened(directory: Path) -> dict[str, Any]:
     extracted = extractor(list(waveforms), sampling_rate=16_000, return_tensors="np")["input_features"]
     np.save(f"{directory}-extracted.npy", extracted)
     torch.save(dict(model.named_buffers()), f"{directory}-buffers.pt")
-    model.save_pretrained(out)
+    model.save_pretrained(out, safe_serialization=False)  # which version 4 obeys, left to itself
+    result["weights"] = sorted(path.name for path in out.iterdir() if path.suffix not in (".json", ".md", ".py", ""))
     if (directory / "tokenizer.json").exists():
         result |= with_tokenizer(directory, out, waveforms)
     else:

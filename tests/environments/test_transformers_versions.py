@@ -163,6 +163,10 @@ def test_the_pipeline_captions_there_too(small_there, small_here, small):
     assert small_there[1]["pipeline of the directory"] == small_there[1]["pipeline of the copy"] == expected
 
 
+def test_no_version_saves_a_pickle(small_there):
+    assert small_there[1]["weights"] == ["model.safetensors"]
+
+
 def test_saved_there_and_loaded_there_it_is_the_same(small_there, small_here):
     assert small_there[1]["saved and loaded"] == {
         "unlike": [],

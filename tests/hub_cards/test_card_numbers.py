@@ -229,3 +229,13 @@ def test_broken_result_files_hold_nothing(tmp_path):
     found = [str(problem) for problem in lint_model(directory)]
     assert "evaluation.json: is no JSON" in found
     assert "README.md: model-index: no result file holds bleu1" in found
+
+
+@pytest.mark.parametrize("name", ["0123456789ab", "12ab34c", "9f" * 32])
+def test_a_hash_that_begins_with_digits_is_a_name(name):
+    assert untraced_numbers(f"The store is `{name}`, and the commit {name}.", gather([])) == []
+
+
+@pytest.mark.parametrize("text", ["12x faster", "10s a clip", "16kHz", "1234567 captions", "7e1 clips", "5b of them"])
+def test_a_number_with_letters_behind_it_is_no_hash(text):
+    assert untraced_numbers(f"It makes {text}.", gather([])) != []

@@ -415,6 +415,18 @@ def test_damaged_m4a_and_video_without_sound_are_refused(tmp_path):
     assert "without a sound track" in refusal(video(tmp_path / "silent-film.mp4"))
 
 
+def test_a_webm_that_was_cut_short_is_refused_and_one_that_tells_no_length_is_not(tmp_path):
+    pytest.importorskip("av", reason="PyAV is not installed")
+    path = encode(tmp_path / "a.webm", tone(12.0, 48000), 48000, "libopus")
+    cut = path.read_bytes()
+    (tmp_path / "cut.webm").write_bytes(cut[: len(cut) // 2])
+    (tmp_path / "live.webm").write_bytes(cut.replace(b"DURATION", b"DURATIO_"))  # as recorders in browsers write it
+
+    assert load_audio(path).duration == pytest.approx(12.0, abs=0.1)
+    assert load_audio(tmp_path / "live.webm").duration == pytest.approx(12.0, abs=0.1)
+    assert "cut short: its header promises 12.0 s" in refusal(tmp_path / "cut.webm")
+
+
 def video(path: Path) -> Path:
     """One second of black, without sound."""
     import av

@@ -19,10 +19,10 @@ from transformers import GenerationConfig, GenerationMixin, LogitsProcessor, Log
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.bart.modeling_bart import BartDecoderLayer
 
-from modeling_lpmc import LpmcForConditionalGeneration, decoding_lpmc
-from modeling_lpmc.beam_search_lpmc import plan_search
+from modeling_lpmc import LpmcForConditionalGeneration, beam_search_lpmc, decoding_lpmc
 from modeling_lpmc.decoding_lpmc import Head, TokenScores, TokenTree, _product, decoder_weights
 from modeling_lpmc.memory_lpmc import FastMemory
+from modeling_lpmc.search_plan_lpmc import plan_search
 
 LONGEST = 24
 
@@ -523,6 +523,7 @@ def test_compiled_steps_write_the_same_captions() -> None:
     model = lively_model(20.0)
     model.set_decoding(compiled=True)
     torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
     inputs = {"input_features": features(2), "max_length": LONGEST}
     assert torch.equal(model.generate(**inputs), by_library(model, **inputs))
     assert not torch._dynamo.utils.counters["graph_break"]
@@ -548,6 +549,40 @@ def test_compiling_for_many_numbers_of_clips_never_ends_in_an_error(monkeypatch:
     finally:
         decoding_lpmc._compiled_decode.cache_clear()
         torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("beams", [1, 5])
+def test_compiled_steps_are_not_compiled_anew_when_a_clip_is_done(beams: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    model, sizes = ending_model(), set()
+    read = TokenTree.read
+    monkeypatch.setattr(
+        TokenTree, "read", lambda self, tokens, *rest: (sizes.add(len(tokens)), read(self, tokens, *rest))[1]
+    )
+    inputs = {"input_features": features(6), "max_length": 60, "num_beams": beams, "early_stopping": beams > 1}
+    expected = model.generate(**inputs)
+    assert len(sizes) > 1, "some end sooner than others"
+    sizes.clear()
+    model.set_decoding(compiled=True)
+    try:
+        assert torch.equal(model.generate(**inputs), expected)
+    finally:
+        decoding_lpmc._compiled_decode.cache_clear()
+        torch._dynamo.reset()
+    assert sizes == {6}
+
+
+@pytest.mark.parametrize("look", [3, 8])
+def test_looking_seldom_for_captions_that_are_done_changes_none(look: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU greedy search looks every few steps; here it does on the CPU."""
+    monkeypatch.setattr(beam_search_lpmc, "LOOK_STEPS", {"cpu": look})
+    monkeypatch.setattr(beam_search_lpmc, "PRUNE_STEPS", look)
+    for model in (ending_model(), lively_model(20.0), lively_model(25.0)):
+        for settings in ({}, {"pad_token_id": 2}, {"forced_eos_token_id": None}, {"max_length": LONGEST}):
+            for beams in (1, 5):
+                wanted = {"max_length": 60, "num_beams": beams, "early_stopping": beams > 1} | settings
+                wanted["input_features"] = features(6)
+                assert torch.equal(model.generate(**wanted), by_library(model, **wanted)), wanted
 
 
 def test_the_library_can_be_asked_for() -> None:

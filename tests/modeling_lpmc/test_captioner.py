@@ -351,6 +351,16 @@ def test_an_incomplete_model_directory_names_what_it_lacks(model_folder, tmp_pat
         Captioner.from_pretrained(folder)
 
 
+def test_a_model_without_a_tokenizer_says_how_it_gets_one(model_folder, tmp_path):
+    folder = shutil.copytree(model_folder, tmp_path / "model")
+    (folder / "tokenizer.json").unlink()
+
+    with pytest.raises(
+        ModelError, match=r"no words: it lacks tokenizer\.json; run `lpmc convert` again with --tokenizer"
+    ):
+        Captioner.from_pretrained(folder)
+
+
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json", "processor_config.json"])
 @pytest.mark.parametrize("content", ["", "{ no json"])
 def test_a_damaged_model_file_is_one_line(model_folder, tmp_path, name, content):

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 from small_captioner import ending_model, features, small_model
+from torch._dynamo.testing import CompileCounterWithBackend
 from transformers.cache_utils import EncoderDecoderCache, StaticCache
 
 LABELS = torch.tensor([[0, 11, 12, 13, 14, 2], [0, 21, 22, 2, -100, -100], [0, 31, 2, -100, -100, -100]])
@@ -25,7 +26,7 @@ def forgotten() -> Iterator[None]:
 @pytest.mark.parametrize("kernel", ["sdpa", "eager"])
 def test_the_whole_call_is_one_graph_without_a_break(kernel: str, training: bool) -> None:
     model = small_model(attn_implementation=kernel, **ONE_LAYER).train(training)
-    graphs = torch._dynamo.testing.CompileCounterWithBackend("eager")
+    graphs = CompileCounterWithBackend("eager")
     found = torch.compile(model, fullgraph=True, backend=graphs)(input_features=features(3), labels=LABELS)
     expected = model(input_features=features(3), labels=LABELS)
     torch.testing.assert_close(found.loss, expected.loss)
@@ -64,7 +65,7 @@ def test_waveforms_compile_into_the_same_graph() -> None:
 
 def test_batches_and_captions_of_other_lengths_compile_at_most_once_more() -> None:
     model = small_model(**ONE_LAYER)
-    graphs = torch._dynamo.testing.CompileCounterWithBackend("eager")
+    graphs = CompileCounterWithBackend("eager")
     compiled = torch.compile(model, fullgraph=True, backend=graphs)
     with torch.no_grad():
         for batch, tokens in ((2, 5), (3, 7), (5, 9), (4, 30)):
@@ -78,7 +79,7 @@ def test_batches_and_captions_of_other_lengths_compile_at_most_once_more() -> No
 def test_a_static_cache_decodes_the_same_tokens(beams: int, compiled: bool) -> None:
     model = ending_model()
     expected = model.generate(features(3), max_length=12, num_beams=beams)
-    graphs = torch._dynamo.testing.CompileCounterWithBackend("eager")
+    graphs = CompileCounterWithBackend("eager")
     if compiled:
         model.forward = torch.compile(model.forward, fullgraph=True, backend=graphs)
     found = model.generate(features(3), max_length=12, num_beams=beams, cache_implementation="static")
@@ -95,7 +96,7 @@ def test_a_static_cache_decodes_the_same_tokens(beams: int, compiled: bool) -> N
 def test_one_step_compiled_for_all_lengths_of_a_static_cache_gives_the_logits_of_the_whole() -> None:
     model = small_model(**ONE_LAYER)
     tokens = torch.tensor([[2, 0, 11, 12, 13, 14, 15], [2, 0, 21, 22, 23, 24, 25]])
-    graphs = torch._dynamo.testing.CompileCounterWithBackend("eager")
+    graphs = CompileCounterWithBackend("eager")
     cache = EncoderDecoderCache(StaticCache(model.config, 16), StaticCache(model.config, 32))
     with torch.no_grad():
         encoded = model.get_encoder()(features(2))

@@ -12,7 +12,7 @@ from generation_twin import both, same, with_library_generation
 from small_captioner import ending_model, features, small_model
 
 from modeling_lpmc import LpmcForConditionalGeneration
-from modeling_lpmc.beam_search_lpmc import plan_search
+from modeling_lpmc.search_plan_lpmc import plan_search
 
 DRAWS = 25  # a test; four tests
 # How often a setting is drawn, and from what. The shares leave about four calls in ten to the model's own search.

@@ -114,7 +114,7 @@ def _cut(path: Path, oracle: Path) -> None:
     ("write", "problem"),
     [
         (lambda path, _: None, "no such file"),
-        (lambda path, _: path.mkdir(), "no such file"),
+        (lambda path, _: path.mkdir(), "it is no file"),
         (lambda path, _: path.write_bytes(b""), "not a PyTorch checkpoint"),
         (lambda path, _: path.write_text("hello"), "not a PyTorch checkpoint"),
         (_cut, "not a PyTorch checkpoint"),

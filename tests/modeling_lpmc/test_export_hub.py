@@ -239,6 +239,19 @@ def test_a_card_tells_what_lies_beside_it_and_passes_the_lint(exported: Path, tm
     assert lint_model(folder) == []
 
 
+def test_a_card_promises_captions_only_where_a_tokenizer_lies(exported: Path, tmp_path: Path) -> None:
+    save_for_hub(small_model(), LpmcFeatureExtractor(), tmp_path / "numbers")
+    text = write_model_card(tmp_path / "numbers").read_text()
+    assert "Its tokenizer is not here" in text
+    assert 'pipeline("music-captioning"' not in text
+    assert "lpmc caption" not in text
+    assert lint_model(tmp_path / "numbers") == []
+    save_for_hub(LpmcForConditionalGeneration.from_pretrained(exported), small_processor(), tmp_path / "words")
+    text = write_model_card(tmp_path / "words").read_text()
+    assert 'pipeline("music-captioning"' in text
+    assert "Its tokenizer is not here" not in text
+
+
 def test_a_card_needs_a_model_and_numbers_that_can_be_read(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no saved captioner; save the model there first"):
         write_model_card(tmp_path)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import wave
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from small_captioner import features, small_model
+from small_captioner import ending_model, features, small_model
 from torch import nn
+from transformers import GenerationMixin
 
 from modeling_lpmc import LpmcFeatureExtractor, LpmcForConditionalGeneration, convert_checkpoint
+from modeling_lpmc.search_plan_lpmc import plan_search
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 
@@ -89,6 +92,73 @@ def test_captions_of_the_gpu_are_those_of_the_cpu_token_by_token(beams: int) -> 
     waves = noise(4)
     wanted = cpu.generate(input_values=waves, **settings)
     assert torch.equal(gpu.generate(input_values=waves.cuda(), **settings).cpu(), wanted)
+
+
+def searching(beams: int) -> dict[str, Any]:
+    """Captions that end at different lengths, so that clips leave the batch."""
+    return {"num_beams": beams, "early_stopping": beams > 1, "max_length": 60}
+
+
+@pytest.mark.parametrize("beams", [1, 5])
+def test_the_own_search_on_the_gpu_writes_what_the_library_and_the_cpu_write(beams: int) -> None:
+    cpu, gpu = ending_model(), ending_model().to("cuda")
+    inputs, settings = features(6), searching(beams)
+    assert plan_search(gpu, None, None, {"input_features": inputs.cuda(), **settings}) is not None
+    wanted = cpu.generate(input_features=inputs, **settings)
+    assert len(set((wanted != cpu.config.pad_token_id).sum(1).tolist())) > 1
+    got = gpu.generate(input_features=inputs.cuda(), **settings)
+    assert got.device.type == "cuda"
+    assert torch.equal(got.cpu(), wanted)
+    assert torch.equal(got, GenerationMixin.generate(gpu, input_features=inputs.cuda(), **settings))
+    several = settings | {"num_return_sequences": beams}
+    assert torch.equal(
+        gpu.generate(input_features=inputs.cuda(), **several).cpu(), cpu.generate(input_features=inputs, **several)
+    )
+
+
+@pytest.mark.parametrize("beams", [1, 5])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_captions_of_the_own_search_begin_as_the_library_s(beams: int, dtype: torch.dtype) -> None:
+    model = ending_model().to("cuda", dtype)
+    inputs, settings = features(6).cuda(), searching(beams)
+    assert plan_search(model, None, None, {"input_features": inputs, **settings}) is not None
+    ours = model.generate(input_features=inputs, **settings)
+    theirs = GenerationMixin.generate(model, input_features=inputs, **settings)
+    shortest = min(ours.shape[1], theirs.shape[1], 6)
+    same = (ours[:, :shortest] == theirs[:, :shortest]).float().mean()
+    assert same > 0.7, "rounding may change some beams, not most"
+    assert int(ours.max()) < model.config.vocab_size
+
+
+@pytest.mark.parametrize("beams", [1, 5])
+def test_compiled_steps_of_the_own_search_write_the_same_captions(beams: int) -> None:
+    model = ending_model().to("cuda")
+    settings = searching(beams)
+    for clips in (6, 2):
+        inputs = features(6)[:clips].cuda()
+        model.set_decoding()
+        wanted = model.generate(input_features=inputs, **settings)
+        model.set_decoding(compiled=True)
+        for _ in range(2):
+            assert torch.equal(model.generate(input_features=inputs, **settings), wanted)
+
+
+@pytest.mark.parametrize("beams", [1, 5])
+def test_autocast_on_the_gpu_is_left_to_the_library(beams: int) -> None:
+    model = ending_model().to("cuda")
+    inputs, settings = features(6).cuda(), searching(beams)
+    with torch.autocast("cuda", dtype=torch.bfloat16):
+        assert plan_search(model, None, None, {"input_features": inputs, **settings}) is None
+        ours = model.generate(input_features=inputs, **settings)
+        assert torch.equal(ours, GenerationMixin.generate(model, input_features=inputs, **settings))
+
+
+def test_a_model_that_moves_between_devices_takes_its_captions_along() -> None:
+    model = ending_model()
+    inputs, settings = features(6), searching(5)
+    wanted = model.generate(input_features=inputs, **settings)
+    assert torch.equal(model.to("cuda").generate(input_features=inputs.cuda(), **settings).cpu(), wanted)
+    assert torch.equal(model.to("cpu").generate(input_features=inputs, **settings), wanted)
 
 
 @pytest.mark.parametrize("beams", [1, 5])

@@ -79,6 +79,15 @@ def test_ten_seconds_become_32_positions_and_more_is_refused() -> None:
         model.model.encoder(input_features=torch.zeros(1, 128, 1100))
 
 
+def test_inputs_of_another_shape_are_named_with_the_one_expected() -> None:
+    model = small_model()
+    for shape in ((128, 1001), (1, 64, 1001), (1, 1001, 128)):
+        with pytest.raises(ValueError, match=r"input_features have shape .*; expected \(clips, 128, frames\)"):
+            model.generate(input_features=torch.zeros(shape))
+    with pytest.raises(ValueError, match=r"input_values have shape \(160000,\); expected \(clips, samples\)"):
+        model.generate(input_values=torch.zeros(160_000))
+
+
 def test_the_loss_is_smoothed_cross_entropy_of_labels_that_keep_their_first_token() -> None:
     model = small_model()
     out = model(input_features=features(3), labels=LABELS)

@@ -14,10 +14,11 @@ import pytest
 import torch
 from hub_clients import Client
 from hub_double import HubDouble
+from hub_state import TOKEN
 from small_captioner import small_model, small_processor
 
 from hub_cards import lint_model
-from modeling_lpmc import LpmcForConditionalGeneration, LpmcProcessor
+from modeling_lpmc import LpmcForConditionalGeneration, LpmcProcessor, save_for_hub
 from modeling_lpmc.saving_lpmc import code_files, complete_directory
 
 TESTS = Path(__file__).parents[1]
@@ -169,6 +170,13 @@ def test_a_licence_that_the_hub_does_not_know_is_named_on_a_short_card(
         assert f"**{licence}**" in files["LICENSE-WEIGHTS.md"].decode()
 
 
+def test_a_demonstration_stays_one_on_a_short_card(double: HubDouble, owner: Client) -> None:
+    owner.run("model, model.processor = small()\nmodel.config.demonstration = True\nmodel.push_to_hub('org/shown')")
+    assert "# shown\n\n> **A demonstration.**" in double.files("model", "org/shown")["README.md"].decode()
+    owner.run("model, model.processor = small()\nmodel.push_to_hub('org/meant')")
+    assert "demonstration" not in double.files("model", "org/meant")["README.md"].decode()
+
+
 def test_a_stranger_who_pushes_it_again_loses_nothing(
     double: HubDouble, published: dict[str, bytes], saver: Client, reader: Client, tmp_path: Path
 ) -> None:
@@ -208,6 +216,23 @@ def test_model_and_processor_may_be_pushed_one_by_one_in_either_order(
     assert double.files("model", name).keys() == published.keys()
     assert "license_name: not-stated" in double.files("model", name)["README.md"].decode()
     assert reader.run(f"answer = heard_in_all_ways({name!r})") == reader.run("answer = [heard('org/first')]")
+
+
+def test_a_private_model_loaded_with_a_token_is_saved_whole_and_without_the_token(
+    published: dict[str, bytes], owner: Client, saver: Client, tmp_path: Path
+) -> None:
+    owner.run("model, model.processor = small()\nmodel.push_to_hub('org/private', private=True)")
+    saver.run(
+        "import os\ntoken = os.environ.pop('HF_TOKEN')\n"
+        "try:\n"
+        "    model = AutoModel.from_pretrained('org/private', trust_remote_code=True, token=token)\n"
+        f"    model.save_pretrained({str(tmp_path / 'copy')!r})\n"
+        f"    torch.save(model, {str(tmp_path / 'model.pt')!r})\n"
+        "finally:\n"
+        "    os.environ['HF_TOKEN'] = token"
+    )
+    assert (tmp_path / "copy" / "tokenizer.json").read_bytes() == published["tokenizer.json"]
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and TOKEN.encode() in path.read_bytes()]
 
 
 def test_a_processor_saved_by_a_stranger_brings_the_code_of_the_model(
@@ -273,6 +298,30 @@ def test_every_commit_of_our_trainer_loads_and_its_card_passes_the_lint(
     for path, content in files.items():
         (published / path).write_bytes(content)
     assert lint_model(published) == []
+
+
+@pytest.mark.parametrize("strategy", ["every_save", "checkpoint"])
+def test_our_trainer_publishes_no_pickle_of_its_settings_and_no_token(
+    double: HubDouble, owner: Client, reader: Client, tmp_path: Path, strategy: str
+) -> None:
+    name = f"org/open-{strategy}".replace("_", "-")
+    owner.run(
+        "import os\nmodel, processor = small()\n"
+        f"arguments = settings({str(tmp_path / 'run')!r}, {name!r}, hub_token=os.environ['HF_TOKEN'])\n"
+        f"arguments.hub_strategy = {strategy!r}\n"
+        "os.makedirs(arguments.output_dir)\n"
+        "torch.save(arguments, os.path.join(arguments.output_dir, 'training_args.bin'))  # of an earlier run\n"
+        "trainer = CaptionTrainer(model=model, args=arguments, train_dataset=examples, processing_class=processor,\n"
+        "    data_collator=CaptionCollator(1, 2), sampler=SequentialSampler(examples))\n"
+        "train_and_push(trainer)"
+    )
+    commits = double.repository("model", name).commits.values()
+    files = {(path, stored.sha256) for commit in commits for path, stored in commit.files.items()}
+    pickles = {path for path, _ in files if path.endswith((".bin", ".pt", ".pth", ".pkl"))}
+    resumes = {f"last-checkpoint/{kind}" for kind in ("optimizer.pt", "scheduler.pt", "rng_state.pth")}
+    assert pickles == (resumes if strategy == "checkpoint" else set())
+    assert not [path for path, digest in files if TOKEN.encode() in double.state.blobs[digest]]
+    check_history(double, reader, name)
 
 
 def test_every_commit_of_the_library_s_trainer_loads(
@@ -403,6 +452,30 @@ def test_a_file_in_the_way_of_a_save_is_left_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "model").write_text("mine")
     small_model().save_pretrained(tmp_path / "model")
     assert (tmp_path / "model").read_text() == "mine"
+
+
+def test_a_licence_of_somebody_else_stays_and_the_code_s_is_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "LICENSE").write_text("All rights reserved.\n")
+    model = saved(tmp_path)
+    save_for_hub(model, small_processor(), tmp_path)
+    model.save_pretrained(tmp_path)
+    assert (tmp_path / "LICENSE").read_text() == "All rights reserved.\n"
+    assert (tmp_path / "LICENSE-CODE").read_bytes() == (PROJECT / "LICENSE").read_bytes()
+    assert "in `LICENSE-CODE`" in (tmp_path / "LICENSE-WEIGHTS.md").read_text()
+    saved(tmp_path / "alone")
+    assert "in `LICENSE`" in (tmp_path / "alone" / "LICENSE-WEIGHTS.md").read_text()
+    assert not (tmp_path / "alone" / "LICENSE-CODE").exists()
+
+
+def test_a_model_from_a_folder_nearby_has_its_tokenizer_saved_from_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved(tmp_path / "org" / "model")
+    monkeypatch.chdir(tmp_path)
+    model = LpmcForConditionalGeneration.from_pretrained("org/model")
+    monkeypatch.chdir("/")
+    model.save_pretrained(tmp_path / "copy")
+    assert (tmp_path / "copy" / "tokenizer.json").exists()
 
 
 def test_weights_alone_are_stored_once_and_tables_not_at_all(tmp_path: Path) -> None:

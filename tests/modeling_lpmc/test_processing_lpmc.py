@@ -38,6 +38,17 @@ def test_text_alone_and_audio_alone_are_fine_and_nothing_is_not(processor: LpmcP
         processor()
 
 
+@pytest.mark.parametrize("audio", ["song.mp3", Path("song.mp3"), ["song.mp3"], {"array": WAVE, "sampling_rate": 16000}])
+def test_a_file_or_a_dict_in_place_of_samples_is_sent_to_the_pipeline(processor: LpmcProcessor, audio: object) -> None:
+    with pytest.raises(ValueError, match=r'clip 0 is a \w+; .* pipeline\("music-captioning"\)'):
+        processor(audio=audio, sampling_rate=16000)
+
+
+def test_an_empty_list_of_captions_is_named(processor: LpmcProcessor) -> None:
+    with pytest.raises(ValueError, match="no captions in text"):
+        processor(text=[], return_tensors="pt")
+
+
 def test_a_misspelt_keyword_is_refused_and_not_ignored(processor: LpmcProcessor) -> None:
     with pytest.raises(TypeError, match="audios"):
         processor(audios=[WAVE], text=CAPTIONS[0], sampling_rate=16000)

@@ -13,6 +13,7 @@ import pytest
 import torch
 from training_corpus import KINDS, RATE, row, sound, write_dataset
 
+from hub_cards import lint_model
 from lpmc_errors import EXIT_INTERRUPTED, Interrupted, LpmcError, UsageError
 from modeling_lpmc import LpmcFeatureExtractor, LpmcForConditionalGeneration
 from modeling_lpmc.training.train import Progress, TrainingResult, run_training
@@ -21,7 +22,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 RECIPE = """
 model: {tokenizer: train, vocabulary_size: 300, d_model: 32, encoder_layers: 1, decoder_layers: 1, attention_heads: 2,
   feed_forward: 64, max_caption_positions: 64, num_mel_bins: 32, initial_deviation: 0.1, calibrate: true,
-  dropout: DROPOUT, label_smoothing: 0.0}
+  dropout: DROPOUT, label_smoothing: 0.0, weights_licence: cc-by-4.0}
 data: {config: clips}
 optimisation: {updates: 12, warmup_updates: 2, batch_size: 4, clips_per_step: 2, learning_rate: 0.003, log_every: 1,
   save_every: 5}
@@ -275,7 +276,8 @@ def test_a_recipe_that_calibrates_starts_with_convolutions_that_tell_the_clips_a
 def test_training_goes_on_from_a_trained_model(folder: Path, undisturbed: TrainingResult) -> None:
     recipe = folder / "transfer.yaml"
     recipe.write_text(
-        f"model: {{start_from: {undisturbed.output}, label_smoothing: 0.0}}\ndata: {{config: clips}}\n"
+        f"model: {{start_from: {undisturbed.output}, label_smoothing: 0.0, weights_licence: mine alone}}\n"
+        "data: {config: clips}\n"
         "optimisation: {updates: 3, batch_size: 4, learning_rate: 0.0001, log_every: 1}\n",
         encoding="utf-8",
     )
@@ -283,6 +285,13 @@ def test_training_goes_on_from_a_trained_model(folder: Path, undisturbed: Traini
     start = curve(undisturbed.output)
     assert abs(curve(folder / "transfer")[0] - start[-1]) < abs(start[0] - start[-1]) / 2
     assert result.updates == 3
+    for output, stated, named in (
+        (undisturbed.output, "cc-by-4.0", "license: cc-by-4.0\n"),
+        (result.output, "mine alone", "license: other\nlicense_name: mine-alone\n"),
+    ):
+        assert f"**{stated}**" in (output / "LICENSE-WEIGHTS.md").read_text()
+        assert named in (output / "README.md").read_text()
+        assert lint_model(output) == []
 
 
 def test_an_unreachable_tokenizer_is_replaced_aloud(folder: Path) -> None:
