@@ -162,7 +162,7 @@ class _BeamSearch:
         alive = self.ancestors.any(1)  # (c, nodes)
         living = alive if clips is None else alive[clips]
         nodes = alive.byte().argsort(dim=1, descending=True, stable=True)[:, : int(living.sum(1).max())]
-        self.tree.keep(nodes, clips)
+        self.tree.keep(nodes, clips, self.plan.num_beams * PRUNE_STEPS)
         self.ancestors = self.ancestors.gather(2, nodes[:, None].expand(-1, self.plan.num_beams, -1))
         if clips is not None:
             for name in ("clips", "tokens", "scores", "ancestors", "improvable", *_ENDED):
