@@ -394,7 +394,7 @@ def _product(weight: torch.Tensor, bias: torch.Tensor | None, precision: str, me
         found = torch.bmm(rows.expand(blocks.shape[0], -1, -1), blocks)
         side_by_side = found.new_empty(rows.shape[0], *added.shape)
         torch.add(found.transpose(0, 1), added, out=side_by_side)  # the bias on the way, in one pass
-        return side_by_side.view(rows.shape[0], -1)[:, :outputs]
+        return side_by_side.reshape(rows.shape[0], -1)[:, :outputs]
 
     return product
 
