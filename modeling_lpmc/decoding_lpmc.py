@@ -388,13 +388,11 @@ def _product(weight: torch.Tensor, bias: torch.Tensor | None, precision: str, me
     if blocks.shape[0] == 1:
         only = blocks[0]
         return lambda rows: torch.addmm(bias, rows, only)
-    added = nn.functional.pad(bias, (0, missing)).view(-1, width)
+    added = nn.functional.pad(bias, (0, missing))
 
     def product(rows: torch.Tensor) -> torch.Tensor:
         found = torch.bmm(rows.expand(blocks.shape[0], -1, -1), blocks)
-        side_by_side = found.new_empty(rows.shape[0], *added.shape)
-        torch.add(found.transpose(0, 1), added, out=side_by_side)  # the bias on the way, in one pass
-        return side_by_side.reshape(rows.shape[0], -1)[:, :outputs]
+        return found.transpose(0, 1).flatten(1).add_(added)[:, :outputs]
 
     return product
 
