@@ -110,10 +110,10 @@ class _BeamSearch:
         """The 2n likeliest tokens after each row of `written`: (log-probabilities, tokens), each (rows, 2n)."""
         scores = self.token_scores
         scores.compute(hidden)
-        total = scores.log_total()  # of all tokens, the forbidden ones too
+        highest, total = scores.log_total()  # of all tokens, the forbidden ones too
         _forbid(scores, written, self.plan)
         values, tokens = scores.best(2 * self.plan.num_beams)
-        return values - total, tokens
+        return (values - highest) - total, tokens
 
     def _forced_ends(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The last token is the end whatever the decoder says: (scores, parents, tokens), each (c, n)."""

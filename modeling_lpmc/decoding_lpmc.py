@@ -121,13 +121,14 @@ class TokenScores:
         self.scores[-1, :, head.first_no_token :] = -torch.inf
         self._highest = self.scores.amax(2)
 
-    def log_total(self) -> torch.Tensor:
-        """log(sum(exp(scores))) of each row, float32 (rows, 1).
+    def log_total(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The highest score of each row and log(sum(exp(scores - highest))): float32 (rows, 1) twice.
 
-        It is summed up a few blocks at a time: no float32 copy of all scores is made.
+        Apart, since a log-probability is `(score - highest) - log_total` to the last digit of the library's. It is
+        summed up a few blocks at a time: no float32 copy of all scores is made.
         """
         highest = self._highest.amax(0).float()
-        total = torch.zeros_like(highest)
+        total = torch.zeros(highest.shape, dtype=torch.float64, device=highest.device)
         # On a CPU looking costs nothing, and float32 scores of a usual size need no shift: one pass over them less.
         shifts = not _packs(self.scores) or not bool((highest.abs() < UNSHIFTED).all())
         limit = SUM_ELEMENTS.get(self.scores.device.type, SUM_ELEMENTS_ELSEWHERE)
@@ -138,8 +139,9 @@ class TokenScores:
                 torch.sub(part, highest[:, None], out=self._scratch).exp_()
             else:
                 torch.exp(part, out=self._scratch)
-            total += self._scratch.sum(2).sum(0)
-        return (total.log_() + highest if shifts else total.log_())[:, None]
+            total += self._scratch.sum(2).double().sum(0)
+        log_sum = total.log_() if shifts else total.log_() - highest
+        return highest[:, None], log_sum.float()[:, None]
 
     def forbid(self, tokens: torch.Tensor) -> None:
         """Set the scores of `tokens` (rows, n) to -inf; `num_tokens` stands for none."""
