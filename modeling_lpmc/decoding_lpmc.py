@@ -36,7 +36,7 @@ SUM_ELEMENTS = {"cpu": 2**18}  # scores summed over at once; 1 MB of float32 is 
 SUM_ELEMENTS_ELSEWHERE = 2**24  # 64 MB of float32
 UNSHIFTED = 60.0  # scores below it, by absolute value: exp of 60 times 50,000 tokens is far from float32's limits
 NODE_BUCKET = 64  # nodes; caches of compiled steps have multiples of it
-OTHER_BLOCK = 64  # tokens, where the head is one product; keeps rows aligned for tensor cores
+OTHER_BLOCK = 256  # tokens, where the head is one product; a multiple of 8, so that rows suit tensor cores
 INT8_MAX = 127.0
 LOOKED_THROUGH = 2**16  # numbers; smaller tensors are read whole to see whether they have changed
 
