@@ -46,7 +46,7 @@ class FaultsInOneLine(TyperGroup):
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-            say("lpmc: interrupted; run the same command again to resume")
+            say("lpmc: interrupted; run the same command again")
             ctx.exit(EXIT_INTERRUPTED)
         except OSError as error:
             fault = disk_fault(error, error.filename or "the disk")
@@ -265,7 +265,7 @@ def caption(
         if output is not None:
             write_json(output, records)
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that both ways to end it keep what is done
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that both ways to end it keep what is done
     try:
         with progress_bar("caption") as update:
             for result in captioner.caption_files(files, batch_size=batch_size, num_beams=beams):
@@ -286,6 +286,8 @@ def caption(
         done = f"interrupted with {len(results)} of {len(files)} files captioned"
         kept = "their captions are written; name the other files to go on" if results else "run it again"
         raise Interrupted("caption", done, kept) from error
+    finally:
+        signal.signal(signal.SIGTERM, before)
     write()
     if failed:
         raise typer.Exit(EXIT_PARTIAL if results else EXIT_FAILED)

@@ -33,7 +33,7 @@ from modeling_lpmc.audio import (
     without_offset,
 )
 from modeling_lpmc.audio_track_lpmc import SILENCE_TEXT
-from modeling_lpmc.configuration_lpmc import LpmcConfig
+from modeling_lpmc.configuration_lpmc import MEL_CONTRACT, LpmcConfig
 from modeling_lpmc.feature_extraction_lpmc import LpmcFeatureExtractor
 from modeling_lpmc.modeling_lpmc import LpmcForConditionalGeneration
 from modeling_lpmc.processing_lpmc import LpmcProcessor
@@ -42,7 +42,6 @@ BATCH_SIZE = 8  # windows; on 2 cores 0.89 s a window against 2.95 s one by one 
 TIME_DIGITS = 3  # times are seconds, kept to the millisecond; one sample at 16 kHz is 0.06 ms
 TOKENIZER_FILE = "tokenizer.json"
 MODEL_FILES = ("config.json", "generation_config.json", "preprocessor_config.json", TOKENIZER_FILE)
-MEL_CONTRACT = ("sampling_rate", "n_fft", "hop_length", "num_mel_bins", "spectrum", "chunk_seconds")
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.float32}  # int8: the decoder alone
 WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
 

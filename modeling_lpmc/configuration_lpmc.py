@@ -16,6 +16,8 @@ from transformers.utils import is_torchaudio_available, logging
 
 logger = logging.get_logger(__name__)
 
+# What the extractor and the model inside must agree on: fields of the config and of the extractor.
+MEL_CONTRACT = ("sampling_rate", "n_fft", "hop_length", "num_mel_bins", "spectrum", "chunk_seconds")
 SPECTRA = ("real", "power")  # what is squared before the mel filters: Re(STFT), as released, or |STFT|
 
 

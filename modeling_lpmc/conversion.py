@@ -181,7 +181,7 @@ def convert_checkpoint(
     model.tie_weights()
     for name, value in described.generation.items():
         setattr(model.generation_config, name, value)
-    extractor = _extractor_for(described.config)
+    extractor = LpmcFeatureExtractor.for_config(described.config)
     loaded, tokenizer_name = _find_tokenizer(tokenizer, described.config, checkpoint)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     with _new_directory(output) as staging:
@@ -330,11 +330,6 @@ def _find_tokenizer(name: str | None, config: LpmcConfig, path: Path) -> tuple[P
         if getattr(tokenizer, token) != wanted:
             raise ModelError(name, f"its {token} is {getattr(tokenizer, token)}, and the model's {wanted}")
     return tokenizer, name
-
-
-def _extractor_for(config: LpmcConfig) -> LpmcFeatureExtractor:
-    names = ("num_mel_bins", "sampling_rate", "n_fft", "hop_length", "chunk_seconds", "spectrum")
-    return LpmcFeatureExtractor(**{name: getattr(config, name) for name in names})
 
 
 # -- a directory that is whole or as it was -----------------------------------

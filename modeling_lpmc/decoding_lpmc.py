@@ -114,7 +114,6 @@ class TokenScores:
             self.scores = torch.bmm(hidden.expand(head.num_blocks, -1, -1), head.blocks, out=self._product)
         else:
             assert head.product is not None
-            self._product = self.scores  # held until the next ones are there: else their memory goes back to the system
             self.scores = head.product(hidden).view(rows, head.num_blocks, head.width).transpose(0, 1)
         if head.bias is not None:
             self.scores += head.bias

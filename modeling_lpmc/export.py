@@ -25,6 +25,7 @@ from .saving_lpmc import (
     CODE_LICENCE_FILES,
     NOT_STATED,
     PROCESSOR_FILES,
+    WEIGHTS,
     WEIGHTS_LICENCE_FILE,
     code_files,
     has_tokenizer,
@@ -34,7 +35,7 @@ CODE_FILES = tuple(path.name for path in code_files())
 CARD, EVALUATION = "README.md", "evaluation.json"
 
 # What a save before this one may have left, and nothing else: weights in other parts, another tokenizer, older code.
-_OURS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json|\w+_lpmc\.py")
+_OURS = re.compile(WEIGHTS.pattern + r"|\w+_lpmc\.py")
 
 
 def save_for_hub(

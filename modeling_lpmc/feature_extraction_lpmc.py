@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from .configuration_lpmc import SPECTRA  # first: beside a broken torchaudio the next line needs what it does
+# First: beside a broken torchaudio the import of transformers below needs what this one does.
+from .configuration_lpmc import MEL_CONTRACT, SPECTRA
 
 # isort: split
 from transformers import BatchFeature, SequenceFeatureExtractor
@@ -111,6 +112,11 @@ class LpmcFeatureExtractor(SequenceFeatureExtractor):
         # transformers leaves exactly these two names out of the saved JSON
         self.window = torch.hann_window(n_fft, dtype=torch.float32)
         self.mel_filters = mel_filter_table(n_fft, num_mel_bins, sampling_rate)
+
+    @classmethod
+    def for_config(cls, config: Any) -> LpmcFeatureExtractor:
+        """The extractor whose features a model of this `LpmcConfig` was made for."""
+        return cls(**{name: getattr(config, name) for name in MEL_CONTRACT})
 
     @property
     def chunk_samples(self) -> int:

@@ -2,15 +2,15 @@
 """The LP-MusicCaps captioner: six convolutions over a log-mel spectrogram in front of a BART encoder-decoder.
 
 It is composed on the installed BartEncoder and BartDecoder, whose layers, attention backends and caches it inherits, so
-that the same file runs under transformers 4.53 and 5.x. What is its own: the convolutions, the mel front end, the loss.
+that the same file runs under transformers 4.53 and 5.x. What is its own: the layers in front (`layers_lpmc.py`), the
+loss, and how captions are written.
 
-This file travels to the Hub as remote code: it imports torch and transformers, and nothing of this project.
+This file travels to the Hub as remote code: it imports torch, transformers and its neighbours, nothing else.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -29,10 +29,10 @@ from transformers.models.bart.modeling_bart import (
 from .beam_search_lpmc import search
 from .configuration_lpmc import LpmcConfig
 from .decoding_lpmc import PRECISIONS, decoder_weights, forget_decoder_weights
-from .feature_extraction_lpmc import log_mel, mel_filter_table
+from .layers_lpmc import LpmcConvStem, LpmcHead, LpmcLogMel
 from .processing_lpmc import LpmcProcessor
 from .saving_lpmc import LpmcSavingMixin
-from .search_plan_lpmc import plan_search
+from .search_plan_lpmc import WINDOW_BOOK_KEEPING, plan_search
 
 try:  # transformers 5: these leave alone what a checkpoint has filled
     from transformers import initialization as init
@@ -42,16 +42,13 @@ except ImportError:
 if TYPE_CHECKING:  # never run: transformers takes along the files that a file names so, and a saved model needs all
     from .audio_files_lpmc import UnreadableAudioError  # noqa: F401
     from .audio_track_lpmc import AudioTrack  # noqa: F401
+    from .feature_extraction_lpmc import LpmcFeatureExtractor  # noqa: F401
     from .licence_lpmc import APACHE_2  # noqa: F401
     from .memory_lpmc import FastMemory  # noqa: F401
     from .pipeline_lpmc import MusicCaptioningPipeline  # noqa: F401
 
 IGNORED_LABEL = -100
-MAX_TIMESCALE = 10_000  # of the sinusoidal positions (released code)
-CONV_WIDTH = 3  # frames a convolution sees (paper 5.1)
-WINDOW_BOOK_KEEPING = ("audio_chunk_index", "chunk_start_seconds", "chunk_end_seconds")  # the extractor's, for people
 GENERATION_LENGTH = 128  # tokens; also for the weights trained at 110 (released inference)
-HEAD_MULTIPLE = 8  # tensor cores take 16-byte rows: 8 numbers of bfloat16
 
 # Version 5 wants {copy: source}; version 4 a list of the copies.
 _TIES_ARE_A_DICT = int(transformers.__version__.split(".")[0]) >= 5
@@ -59,14 +56,6 @@ _TIES_ARE_A_DICT = int(transformers.__version__.split(".")[0]) >= 5
 
 def _tied(pairs: dict[str, str]) -> Any:
     return pairs if _TIES_ARE_A_DICT else list(pairs)
-
-
-def sinusoids(positions: int, channels: int) -> torch.Tensor:
-    """Sinusoidal positions, sines then cosines side by side: float32 (positions, channels); `channels` is even."""
-    step = math.log(MAX_TIMESCALE) / (channels // 2 - 1) if channels > 2 else 0.0
-    inverse_timescales = torch.exp(-step * torch.arange(channels // 2, dtype=torch.float32))
-    angles = torch.arange(positions)[:, None] * inverse_timescales[None, :]
-    return torch.cat([torch.sin(angles), torch.cos(angles)], dim=1)
 
 
 def default_generation_config(config: LpmcConfig) -> GenerationConfig:
@@ -89,126 +78,6 @@ def default_generation_config(config: LpmcConfig) -> GenerationConfig:
     )
 
 
-class LpmcLogMel(nn.Module):
-    """Waveforms (batch, samples) to log-mel features (batch, mel, frames) inside the model, always in float32."""
-
-    window: torch.Tensor
-    mel_filters: torch.Tensor
-
-    def __init__(self, config: LpmcConfig) -> None:
-        super().__init__()
-        self.n_fft = config.n_fft
-        self.num_mel_bins = config.num_mel_bins
-        self.sampling_rate = config.sampling_rate
-        self.hop_length = config.hop_length
-        self.spectrum = config.spectrum
-        bins = self.n_fft // 2 + 1
-        self.register_buffer("window", torch.empty(self.n_fft, dtype=torch.float32), persistent=False)
-        self.register_buffer("mel_filters", torch.empty(bins, self.num_mel_bins, dtype=torch.float32), persistent=False)
-        self.fill_tables()
-
-    @torch.no_grad()
-    def fill_tables(self) -> None:
-        """Compute both tables anew; `from_pretrained` leaves unsaved buffers as raw memory."""
-        self.window.copy_(torch.hann_window(self.n_fft, dtype=torch.float32, device="cpu"))
-        with torch.device("cpu"):
-            table = mel_filter_table(self.n_fft, self.num_mel_bins, self.sampling_rate)
-        self.mel_filters.copy_(table)
-
-    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> LpmcLogMel:
-        def move_only(tensor: torch.Tensor) -> torch.Tensor:  # .half() and .to(bfloat16) must not round the tables
-            moved = fn(tensor)
-            return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
-
-        return super()._apply(move_only, recurse)
-
-    def forward(self, input_values: torch.Tensor) -> torch.Tensor:
-        if input_values.ndim != 2:
-            raise ValueError(f"input_values have shape {tuple(input_values.shape)}; expected (clips, samples)")
-        return log_mel(input_values, self.window, self.mel_filters, self.hop_length, self.spectrum)
-
-
-def channels_last_convolution(conv: nn.Conv1d, hidden: torch.Tensor) -> torch.Tensor:
-    """`conv` of `hidden` (batch, channels, frames) with channels innermost in memory, in and out.
-
-    cuDNN computes so in any case, and would turn every activation around on its way in and out.
-    """
-    image = hidden.unsqueeze(2).contiguous(memory_format=torch.channels_last)  # (batch, channels, 1, frames)
-    stride, padding = (1, conv.stride[0]), (0, int(conv.padding[0]))
-    return nn.functional.conv2d(image, conv.weight.unsqueeze(2), conv.bias, stride, padding).squeeze(2)
-
-
-def filled_up_product(hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """`hidden` (..., width) times `weight` (tokens, width), the tokens filled up to a multiple of 8 on the way.
-
-    bart-base has 50,265 tokens. With rows of odd length the matrix product leaves the fast kernels: on an H100 that
-    made 30 of the 111 ms of a training update of 256 clips, and 62 of the 614 ms of captioning as many.
-    """
-    tokens = weight.shape[0]
-    filled = nn.functional.pad(weight, (0, 0, 0, -tokens % HEAD_MULTIPLE))
-    return nn.functional.linear(hidden, filled)[..., :tokens]
-
-
-class LpmcConv1d(nn.Conv1d):
-    """A convolution along time that suits the device; on a CPU exactly PyTorch's own."""
-
-    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        return channels_last_convolution(self, hidden) if hidden.is_cuda else super().forward(hidden)
-
-
-class LpmcHead(nn.Linear):
-    """Hidden states to logits in a way that suits the device; on a CPU exactly PyTorch's own."""
-
-    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        fills = hidden.is_cuda and self.weight.shape[0] % HEAD_MULTIPLE
-        return filled_up_product(hidden, self.weight) if fills else super().forward(hidden)
-
-
-class LpmcConvStem(nn.Module):
-    """Log-mel features (batch, mel, frames) to encoder inputs (batch, positions, d_model): 1001 frames to 32."""
-
-    positional_embedding: torch.Tensor
-
-    def __init__(self, config: LpmcConfig) -> None:
-        super().__init__()
-        width, padding = CONV_WIDTH, CONV_WIDTH // 2
-        self.conv1 = LpmcConv1d(config.num_mel_bins, config.d_model, width, stride=1, padding=padding)
-        self.conv_stack = nn.ModuleList(
-            LpmcConv1d(config.d_model, config.d_model, width, stride=2, padding=padding)
-            for _ in range(config.num_conv_layers - 1)
-        )
-        shape = (config.max_source_frames, config.d_model)
-        self.register_buffer("positional_embedding", torch.empty(shape, dtype=torch.float32), persistent=False)
-        self.most_positions = min(config.max_source_frames, config.max_position_embeddings)
-        self.fill_tables()
-
-    @torch.no_grad()
-    def fill_tables(self) -> None:
-        """Compute the positions anew; `from_pretrained` leaves unsaved buffers as raw memory."""
-        with torch.device("cpu"):
-            table = sinusoids(*self.positional_embedding.shape)
-        self.positional_embedding.copy_(table)
-
-    def forward(self, input_features: torch.Tensor) -> torch.Tensor:
-        if input_features.ndim != 3 or input_features.shape[1] != self.conv1.in_channels:
-            raise ValueError(
-                f"input_features have shape {tuple(input_features.shape)}; expected (clips, {self.conv1.in_channels}, "
-                "frames), as the feature extractor makes them"
-            )
-        hidden = input_features.to(self.conv1.weight.dtype)  # float32 features meet bfloat16 weights here
-        hidden = nn.functional.gelu(self.conv1(hidden))
-        for conv in self.conv_stack:
-            hidden = nn.functional.gelu(conv(hidden))
-        hidden = hidden.transpose(1, 2)  # (batch, positions, d_model)
-        positions, limit = hidden.shape[1], self.most_positions
-        if positions > limit:
-            raise ValueError(
-                f"{input_features.shape[-1]} frames give {positions} encoder positions, and this model has {limit}; "
-                "split the audio into windows"
-            )
-        return hidden + self.positional_embedding[:positions].to(hidden.dtype)
-
-
 class LpmcPreTrainedModel(BartPreTrainedModel):
     """What all Lpmc models share: the config, the main input and how weights and tables start."""
 
@@ -229,8 +98,9 @@ class LpmcPreTrainedModel(BartPreTrainedModel):
                 init.uniform_(module.bias, -bound, bound)
             return
         super()._init_weights(module)
-        if isinstance(module, (LpmcLogMel, LpmcConvStem)):
-            module.fill_tables()
+        fill_tables: Any = getattr(module, "fill_tables", None)  # of layers with tables that no checkpoint holds
+        if fill_tables is not None:
+            fill_tables()
         elif isinstance(module, LpmcForConditionalGeneration):
             init.zeros_(module.final_logits_bias)
 

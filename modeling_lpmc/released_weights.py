@@ -202,14 +202,15 @@ class _Listing:
 
 def _list_files(repo_id: str, revision: str | None) -> _Listing:
     try:
-        info = HfApi().model_info(repo_id, revision=revision, files_metadata=True)
+        return _listing(HfApi().model_info(repo_id, revision=revision, files_metadata=True))
     except OfflineModeIsEnabled as error:
         return _cached(repo_id, revision, "HF_HUB_OFFLINE is set", error)
     except (HfHubHTTPError, HFValidationError) as error:
         _explain(error, repo_id, revision)
     except (HTTPError, OSError) as error:
         return _cached(repo_id, revision, "the Hub cannot be reached", error)
-    return _listing(info)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:  # no JSON, or JSON of something else
+        return _cached(repo_id, revision, "what answered for the Hub is not the Hub, a page to sign in perhaps", error)
 
 
 def _listing(info: ModelInfo) -> _Listing:

@@ -67,7 +67,6 @@ WEIGHTS = re.compile(r"model(?:-\d{5}-of-\d{5})?\.safetensors|" + re.escape(_WEI
 SAVED_BESIDE_WEIGHTS = re.compile(
     r"\w+_lpmc\.py|(?:generation_)?config\.json|LICENSE-WEIGHTS\.md|" + "|".join(map(re.escape, PROCESSOR_FILES))
 )
-_EXTRACTOR_FIELDS = ("num_mel_bins", "sampling_rate", "n_fft", "hop_length", "chunk_seconds", "spectrum")
 
 # Licences that the Hub knows and people give to weights. Any other goes into a card as `other` with its name, since the
 # Hub refuses a card with an identifier that it does not know.
@@ -252,7 +251,7 @@ class LpmcSavingMixin:
             self._fetch_processor(folder, token)
         if not (folder / _EXTRACTOR).exists():
             config: Any = self.config  # type: ignore[attr-defined]
-            LpmcFeatureExtractor(**{name: getattr(config, name) for name in _EXTRACTOR_FIELDS}).save_pretrained(folder)
+            LpmcFeatureExtractor.for_config(config).save_pretrained(folder)
         complete_directory(folder)
 
     def _fetch_processor(self, folder: Path, token: Any) -> None:

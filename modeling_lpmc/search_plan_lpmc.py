@@ -19,8 +19,9 @@ from torch import nn
 from transformers import GenerationConfig
 
 _MODEL_INPUTS = frozenset({"input_features", "input_values", "encoder_outputs"})
+WINDOW_BOOK_KEEPING = ("audio_chunk_index", "chunk_start_seconds", "chunk_end_seconds")  # the extractor's, for people
 # Labels are what Seq2SeqTrainer hands on while it evaluates; the library makes nothing of them either.
-_BOOK_KEEPING = frozenset({"audio_chunk_index", "chunk_start_seconds", "chunk_end_seconds", "labels"})
+_NO_INPUTS = frozenset({*WINDOW_BOOK_KEEPING, "labels"})
 _PLAIN_ATTENTION = frozenset({"eager", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3"})
 _KNOWN_SETTINGS = frozenset(
     {
@@ -130,7 +131,7 @@ def plan_search(
     plan = _plan(captioner, settings)
     if plan is None or not _is_plain(captioner) or not _tokens_suffice(captioner, plan):
         return None
-    model_inputs = {name: value for name, value in model_inputs.items() if name not in _BOOK_KEEPING}
+    model_inputs = {name: value for name, value in model_inputs.items() if name not in _NO_INPUTS}
     if inputs is not None:
         if "input_features" in model_inputs:
             return None
@@ -238,4 +239,4 @@ def _home_of_forward(module: nn.Module) -> str:
 _PLAIN_HOMES = ("torch.nn.modules.", "transformers.", __name__.split(".")[0] + ".")
 
 
-__all__ = ["SearchPlan", "plan_search"]
+__all__ = ["WINDOW_BOOK_KEEPING", "SearchPlan", "plan_search"]

@@ -134,11 +134,12 @@ class CaptionTrainer(Seq2SeqTrainer):
             model.config.weights_licence = license
             model.config.save_pretrained(output)
             complete_directory(output)
-        write_json(output / RECORD, self._facts(model))
+        facts = self._facts(model)
+        write_json(output / RECORD, facts)
         write_model_card(
             output,
             model_name=model_name,
-            summary=card_summary(self._facts(model)),
+            summary=card_summary(facts),
             repo_id=self.hub_model_id,
             base_model=finetuned_from,
             datasets=[dataset_tags] if isinstance(dataset_tags, str) else dataset_tags or [],

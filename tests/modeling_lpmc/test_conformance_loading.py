@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForSpeechSeq2Seq
 from transformers.cache_utils import EncoderDecoderCache
 
 from modeling_lpmc import LpmcConfig, LpmcForConditionalGeneration, LpmcModel
-from modeling_lpmc.modeling_lpmc import sinusoids
+from modeling_lpmc.layers_lpmc import sinusoids
 
 LABELS = torch.tensor([[0, 11, 12, 13, 14, 2], [0, 21, 22, 2, -100, -100], [0, 31, 2, -100, -100, -100]])
 TABLES = {"model.encoder.log_mel.window", "model.encoder.log_mel.mel_filters"} | {

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import http.server
 import json
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -313,6 +315,40 @@ def test_the_command_fails_in_one_line_where_there_is_no_hub(double: HubDouble, 
         last = result.stderr.strip().splitlines()[-1]
         assert reason in last
         assert "not in the cache" in last
+    assert not (tmp_path / "model").exists()
+
+
+class Portal(http.server.BaseHTTPRequestHandler):
+    """Answers 429 once, and then with what no Hub says, as the page of a network to sign in to does."""
+
+    body, asked = b"", 0
+
+    def do_GET(self) -> None:
+        type(self).asked += 1
+        self.send_response(429 if self.asked == 1 else 200)
+        self.send_header("Retry-After", "0")
+        self.send_header("Content-Length", str(len(self.body)))
+        self.end_headers()
+        self.wfile.write(self.body)
+
+    do_HEAD = do_GET
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("body", [b"<html>Please sign in", b"[]", b"{}", b'{"id": 7, "siblings": 3}'])
+def test_nonsense_from_what_answers_for_the_hub_is_one_line(body: bytes, double: HubDouble, tmp_path: Path) -> None:
+    portal = type("AnyPortal", (Portal,), {"body": body})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), portal) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        environment = double.environment(tmp_path / "home") | {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}"}
+        for _ in range(2):  # the 429 may end the first run, which then says to run it again
+            result = run(RELEASED, "--variant", "transfer", "--output", tmp_path / "model", environment=environment)
+            assert "Traceback" not in result.stderr
+        server.shutdown()
+    assert result.returncode == 1
+    assert "is not the Hub" in result.stderr.strip().splitlines()[-1]
     assert not (tmp_path / "model").exists()
 
 

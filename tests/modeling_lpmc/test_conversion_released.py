@@ -196,7 +196,7 @@ def test_sizes_that_are_wrong_are_named(oracle_model: Path, text: str, problem: 
 def test_a_conversion_that_changes_the_model_is_noticed(
     oracle_model: Path, sizes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from modeling_lpmc.modeling_lpmc import LpmcConvStem
+    from modeling_lpmc.layers_lpmc import LpmcConvStem
 
     forward = LpmcConvStem.forward
     monkeypatch.setattr(LpmcConvStem, "forward", lambda self, x: forward(self, x) * 1.01)

@@ -15,7 +15,7 @@ from transformers import GenerationConfig
 from transformers.cache_utils import EncoderDecoderCache
 
 from modeling_lpmc import LpmcForConditionalGeneration, LpmcModel
-from modeling_lpmc.modeling_lpmc import channels_last_convolution, filled_up_product, sinusoids
+from modeling_lpmc.layers_lpmc import channels_last_convolution, filled_up_product, sinusoids
 
 LABELS = torch.tensor([[0, 11, 12, 13, 14, 2], [0, 21, 22, 2, -100, -100], [0, 31, 2, -100, -100, -100]])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from modeling_lpmc import LpmcConfig
-from modeling_lpmc.modeling_lpmc import LpmcConvStem
+from modeling_lpmc.layers_lpmc import LpmcConvStem
 from modeling_lpmc.training.calibration import calibrate_convolutions
 
 
