@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import torch
 
-from .decoding_lpmc import DecoderWeights, TokenScores, TokenTree
+from .decoding_lpmc import DecoderWeights, TokenTree
 from .search_plan_lpmc import SearchPlan
+from .token_scores_lpmc import TokenScores
 
 NEVER = -1.0e9  # the score of what does not count (the library's)
 PRUNE_STEPS = 8  # steps between two looks at what has died and who is done; each costs a copy of what lives
@@ -55,7 +56,7 @@ class _BeamSearch:
         self.tree, self.plan = tree, plan
         clips, n, t = tree.num_clips, plan.num_beams, plan.max_length
         device = tree.device
-        self.token_scores = TokenScores(tree.weights.head)
+        self.token_scores = tree.weights.head.token_scores()
         self.length = len(plan.prompt)
         self.clips = torch.arange(clips, device=device)  # where the open ones stand in the result
         self.tokens = torch.full((clips, n, t), plan.pad, device=device)  # of the open beams
@@ -192,7 +193,7 @@ def _pick(values: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
 def _greedy_search(tree: TokenTree, plan: SearchPlan) -> torch.Tensor:
     """The most likely token at every step: ids (clips, tokens)."""
     clips, device = tree.num_clips, tree.device
-    scores = TokenScores(tree.weights.head)
+    scores = tree.weights.head.token_scores()
     result = torch.full((clips, plan.max_length), plan.pad, device=device)
     length = len(plan.prompt)
     result[:, :length] = torch.tensor(plan.prompt, device=device)

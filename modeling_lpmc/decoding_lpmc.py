@@ -8,17 +8,16 @@ The numbers are those of `BartDecoder` and the head. What differs is where the t
   a clip.
 - On a CPU in float32, weights lie transposed, in narrow blocks, in huge pages: a few rows times a large matrix take two
   thirds of the time that they take as `nn.Linear` keeps them. The three products of self-attention are one.
-- Scores of tokens stay in blocks, so that the best ones are found by looking into the best blocks alone.
 - On request, on a CPU, the products run in int8 (weights scaled by output channel, activations by row).
 
-This file travels to the Hub as remote code: it imports torch and its neighbour, nothing else.
+This file travels to the Hub as remote code: it imports torch and its neighbours, nothing else.
 """
 
 from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -27,17 +26,11 @@ import torch
 from torch import nn
 
 from .memory_lpmc import FastMemory
-
-Product = Callable[[torch.Tensor], torch.Tensor]  # rows (n, in) to rows (n, out)
+from .products_lpmc import Product, check_int8, packs, product_with
+from .token_scores_lpmc import Head
 
 PRECISIONS = ("native", "int8")  # native: as the weights are
-BLOCK = 48  # outputs; of 16 to 1536 the fastest for 40 rows by 5 % (Intel MKL, AVX-512)
-SUM_ELEMENTS = {"cpu": 2**18}  # scores summed over at once; 1 MB of float32 is half of that cache
-SUM_ELEMENTS_ELSEWHERE = 2**24  # 64 MB of float32
-UNSHIFTED = 60.0  # scores below it, by absolute value: exp of 60 times 50,000 tokens is far from float32's limits
 NODE_BUCKET = 64  # nodes; caches of compiled steps have multiples of it
-OTHER_BLOCK = 256  # tokens, where the head is one product; a multiple of 8, so that rows suit tensor cores
-INT8_MAX = 127.0
 LOOKED_THROUGH = 2**16  # numbers; smaller tensors are read whole to see whether they have changed
 
 
@@ -69,102 +62,6 @@ class DecoderWeights:
         return self.decoder.layernorm_embedding.weight.dtype
 
 
-class Head:
-    """Weights that give hidden states the scores of all tokens, in blocks.
-
-    Token t is in block t // width, at place t % width. There is always a place that is no token: `num_tokens`.
-    """
-
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor, precision: str, memory: FastMemory) -> None:
-        self.num_tokens = weight.shape[0]
-        blocked = precision == "native" and _packs(weight)
-        self.width = min(BLOCK if blocked else OTHER_BLOCK, (self.num_tokens // 8 + 1) * 8)
-        self.num_blocks = self.num_tokens // self.width + 1
-        missing = self.num_blocks * self.width - self.num_tokens
-        self.first_no_token = self.width - missing
-        filled = nn.functional.pad(weight.detach(), (0, 0, 0, missing))
-        self.blocks = _in_blocks(filled, self.width, memory) if blocked else None
-        self.product = None if blocked else _product(filled, None, precision, memory)
-        self.bias = None
-        if bool(bias.any()):  # it is zero in every known model, and adding it is one more pass over all scores
-            padded = nn.functional.pad(bias.detach().flatten(), (0, missing))
-            self.bias = padded.view(self.num_blocks, 1, self.width).to(weight.dtype)
-
-
-class TokenScores:
-    """The scores of all tokens in one search, step after step, in memory that is reused.
-
-    Fresh memory of this size is taken from the system and given back at every step, which costs more than the sums.
-    """
-
-    def __init__(self, head: Head) -> None:
-        self.head = head
-        self.scores = torch.empty(0)  # (blocks, rows, width)
-        self._highest = torch.empty(0)  # of each block and row
-        self._product = torch.empty(0)
-        self._scratch = torch.empty(0)
-
-    def compute(self, hidden: torch.Tensor) -> None:
-        """Score all tokens after `hidden` (rows, hidden size)."""
-        head, rows = self.head, hidden.shape[0]
-        if head.blocks is not None:
-            shape = (head.num_blocks, rows, head.width)
-            if self._product.shape != shape:
-                self._product = hidden.new_empty(shape)
-            self.scores = torch.bmm(hidden.expand(head.num_blocks, -1, -1), head.blocks, out=self._product)
-        else:
-            assert head.product is not None
-            self.scores = head.product(hidden).view(rows, head.num_blocks, head.width).transpose(0, 1)
-        if head.bias is not None:
-            self.scores += head.bias
-        self.scores[-1, :, head.first_no_token :] = -torch.inf
-        self._highest = self.scores.amax(2)
-
-    def log_total(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The highest score of each row and log(sum(exp(scores - highest))): float32 (rows, 1) twice.
-
-        Apart, since a log-probability is `(score - highest) - log_total` to the last digit of the library's. It is
-        summed up a few blocks at a time: no float32 copy of all scores is made.
-        """
-        highest = self._highest.amax(0).float()
-        total = torch.zeros(highest.shape, dtype=torch.float64, device=highest.device)
-        # On a CPU looking costs nothing, and float32 scores of a usual size need no shift: one pass over them less.
-        shifts = not _packs(self.scores) or not bool((highest.abs() < UNSHIFTED).all())
-        limit = SUM_ELEMENTS.get(self.scores.device.type, SUM_ELEMENTS_ELSEWHERE)
-        for part in self.scores.split(max(1, limit // self.scores[0].numel())):
-            if self._scratch.shape != part.shape:
-                self._scratch = torch.empty(part.shape, device=part.device)
-            if shifts:
-                torch.sub(part, highest[:, None], out=self._scratch).exp_()
-            else:
-                torch.exp(part, out=self._scratch)
-            total += self._scratch.sum(2).double().sum(0)
-        log_sum = total.log_() if shifts else total.log_() - highest
-        return highest[:, None], log_sum.float()[:, None]
-
-    def forbid(self, tokens: torch.Tensor) -> None:
-        """Set the scores of `tokens` (rows, n) to -inf; `num_tokens` stands for none."""
-        width = self.head.width
-        if tokens.device.type == "cpu":  # most stand for none, and a block or two of a row have a new highest
-            rows, places = (tokens != self.head.num_tokens).nonzero(as_tuple=True)
-            forbidden = tokens[rows, places]
-            blocks = forbidden // width
-            self.scores[blocks, rows, forbidden % width] = -torch.inf
-            self._highest[blocks, rows] = self.scores[blocks, rows].amax(1)
-        else:  # without asking the device how many there are
-            rows = torch.arange(tokens.shape[0], device=tokens.device)[:, None]
-            self.scores[tokens // width, rows, tokens % width] = -torch.inf
-            self._highest = self.scores.amax(2)
-
-    def best(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The `count` highest scores of each row, float32, and their tokens: (rows, count) twice, best first."""
-        head = self.head
-        blocks = self._highest.topk(min(count, head.num_blocks), dim=0).indices.t()  # (rows, blocks)
-        rows = torch.arange(blocks.shape[0], device=blocks.device)[:, None]
-        values, at = self.scores[blocks, rows].flatten(1).float().topk(count)
-        return values, blocks.gather(1, at // head.width) * head.width + at % head.width
-
-
 Cache = list[tuple[torch.Tensor, torch.Tensor]]  # keys and values a layer, each (clips, heads, nodes, head size)
 
 
@@ -185,14 +82,15 @@ class TokenTree:
         self.nodes = 0
         states = encoder_states.to(weights.dtype)
         heads = weights.num_heads
+        axes = (0, 1, 3, 2) if packs(states) else (0, 1, 2, 3)  # see `_listen`
         self.cross: Cache = [
             (
-                _by_head(own.layer.encoder_attn.k_proj(states), heads).contiguous(),
+                _by_head(own.layer.encoder_attn.k_proj(states), heads).permute(axes).contiguous(),
                 _by_head(own.layer.encoder_attn.v_proj(states), heads).contiguous(),
             )
             for own in weights.layers
         ]
-        self.cache: Cache = [(keys[:, :, :0], values[:, :, :0]) for keys, values in self.cross]
+        self.cache: Cache = [(values[:, :, :0], values[:, :, :0]) for _, values in self.cross]
 
     @property
     def num_clips(self) -> int:
@@ -288,7 +186,7 @@ def _decode(
         heard = _attend(_by_head(query, weights.num_heads), keys, values, mask)
         hidden = own.layer.self_attn_layer_norm(hidden + own.self_out(heard))
         query = own.cross_query(hidden).view(clips, count, -1)
-        heard = _attend(_by_head(query, weights.num_heads), cross_keys, cross_values, None)
+        heard = _listen(_by_head(query, weights.num_heads), cross_keys, cross_values)
         hidden = own.layer.encoder_attn_layer_norm(hidden + own.cross_out(heard))
         widened = own.layer.activation_fn(own.widen(hidden))
         hidden = own.layer.final_layer_norm(hidden + own.narrow(widened))
@@ -311,9 +209,25 @@ def _by_head(rows: torch.Tensor, num_heads: int) -> torch.Tensor:
     return rows.unflatten(-1, (num_heads, -1)).transpose(1, 2)
 
 
-def _attend(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+def _attend(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None = None
+) -> torch.Tensor:
     """What `query` (clips, heads, n, head size) finds in `keys` and `values`, as rows (clips * n, width)."""
     found = nn.functional.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
+    return found.transpose(1, 2).flatten(2).flatten(0, 1)
+
+
+def _listen(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """As `_attend`, to all positions of the encoder.
+
+    On a CPU in float32 their `keys` lie transposed (clips, heads, head size, positions): as two products of all heads
+    this takes four fifths of the time of the library's function, which multiplies head by head.
+    """
+    if not packs(query):
+        return _attend(query, keys, values)
+    clips, heads, count, size = query.shape
+    weights = torch.bmm((query * size**-0.5).reshape(-1, count, size), keys.flatten(0, 1)).softmax(-1)
+    found = torch.bmm(weights, values.flatten(0, 1)).view(clips, heads, count, size)
     return found.transpose(1, 2).flatten(2).flatten(0, 1)
 
 
@@ -328,7 +242,7 @@ def decoder_weights(captioner: Any, precision: str = "native") -> DecoderWeights
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision {precision!r} is unknown; use one of {', '.join(PRECISIONS)}")
-    if precision == "native" and not _packs(captioner.lm_head.weight):
+    if precision == "native" and not packs(captioner.lm_head.weight):
         forget_decoder_weights(captioner)  # of the time before it was moved or rounded
         return _lay_out(captioner, precision)  # refers to the weights themselves, nearly all of them
     kept, state = _LAID_OUT.setdefault(captioner, {}), _fingerprint(captioner)
@@ -347,7 +261,7 @@ def forget_decoder_weights(captioner: Any) -> None:
 @torch.no_grad()
 def _lay_out(captioner: Any, precision: str) -> DecoderWeights:
     if precision == "int8":
-        _check_int8(captioner.lm_head.weight)
+        check_int8(captioner.lm_head.weight)
     decoder, memory = captioner.model.decoder, FastMemory()
     layers = tuple(_layer_weights(layer, precision, memory) for layer in decoder.layers)
     head = Head(captioner.lm_head.weight, captioner.final_logits_bias, precision, memory)
@@ -360,7 +274,7 @@ def _layer_weights(layer: Any, precision: str, memory: FastMemory) -> LayerWeigh
     def of(*linears: nn.Linear) -> Product:
         weight = linears[0].weight if len(linears) == 1 else torch.cat([linear.weight for linear in linears])
         bias = linears[0].bias if len(linears) == 1 else torch.cat([linear.bias for linear in linears])
-        return _product(weight.detach(), bias.detach(), precision, memory)
+        return product_with(weight.detach(), bias.detach(), precision, memory)
 
     return LayerWeights(
         self_qkv=of(own.q_proj, own.k_proj, own.v_proj),
@@ -371,63 +285,6 @@ def _layer_weights(layer: Any, precision: str, memory: FastMemory) -> LayerWeigh
         narrow=of(layer.fc2),
         layer=layer,
     )
-
-
-def _packs(weight: torch.Tensor) -> bool:
-    return weight.device.type == "cpu" and weight.dtype == torch.float32
-
-
-def _product(weight: torch.Tensor, bias: torch.Tensor | None, precision: str, memory: FastMemory) -> Product:
-    """rows -> rows @ weight.T + bias, for `weight` (out, in)."""
-    if precision == "int8":
-        return _int8_product(weight, bias)
-    if bias is None or not _packs(weight):
-        return lambda rows: nn.functional.linear(rows, weight, bias)
-    outputs, width = weight.shape[0], min(BLOCK, weight.shape[0])
-    missing = -outputs % width
-    blocks = _in_blocks(nn.functional.pad(weight, (0, 0, 0, missing)), width, memory)
-    if blocks.shape[0] == 1:
-        only = blocks[0]
-        return lambda rows: torch.addmm(bias, rows, only)
-    added = nn.functional.pad(bias, (0, missing))
-
-    def product(rows: torch.Tensor) -> torch.Tensor:
-        found = torch.bmm(rows.expand(blocks.shape[0], -1, -1), blocks)
-        return found.transpose(0, 1).flatten(1).add_(added)[:, :outputs]
-
-    return product
-
-
-def _in_blocks(weight: torch.Tensor, width: int, memory: FastMemory) -> torch.Tensor:
-    """`weight` (out, in) transposed in blocks of `width` outputs: (blocks, in, width)."""
-    return memory.copy(weight.view(-1, width, weight.shape[1]).transpose(1, 2))
-
-
-def _int8_product(weight: torch.Tensor, bias: torch.Tensor | None) -> Product:
-    scale = weight.abs().amax(1).clamp_(min=torch.finfo(torch.float32).tiny) / INT8_MAX
-    rounded = (weight / scale[:, None]).round_().to(torch.int8)
-    packed = torch.ops.onednn.qlinear_prepack(rounded, None)
-    zeros = torch.zeros(weight.shape[0], dtype=torch.int32)
-    multiply = torch.ops.onednn.qlinear_pointwise
-
-    def product(rows: torch.Tensor) -> torch.Tensor:
-        row_scale = rows.abs().amax(1, keepdim=True).clamp_(min=torch.finfo(torch.float32).tiny) / INT8_MAX
-        levels = (rows / row_scale).round_().to(torch.int8)
-        sums = multiply(levels, 1.0, 0, packed, scale, zeros, None, 1.0, 0, torch.float32, "none", [], "")
-        sums.mul_(row_scale)
-        return sums if bias is None else sums.add_(bias)
-
-    return product
-
-
-def _check_int8(weight: torch.Tensor) -> None:
-    if not _packs(weight):
-        raise RuntimeError(
-            f"int8 decoding needs a float32 model on a CPU, not {weight.dtype} on {weight.device.type}; "
-            "load it with dtype=torch.float32 on the CPU, or use the native precision"
-        )
-    if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.onednn, "qlinear_pointwise")):
-        raise RuntimeError("int8 decoding needs a PyTorch built with oneDNN; use the native precision")
 
 
 def _tensors(captioner: Any) -> Iterator[torch.Tensor]:
@@ -453,4 +310,4 @@ def _fingerprint(captioner: Any) -> tuple[Any, ...]:
     return tuple(found)
 
 
-__all__ = ["PRECISIONS", "DecoderWeights", "TokenScores", "TokenTree", "decoder_weights", "forget_decoder_weights"]
+__all__ = ["PRECISIONS", "DecoderWeights", "TokenTree", "decoder_weights", "forget_decoder_weights"]

@@ -10,7 +10,9 @@ This file travels to the Hub as remote code: it imports torch, and nothing of th
 from __future__ import annotations
 
 import contextlib
+import math
 import mmap
+from collections.abc import Sequence
 
 import torch
 
@@ -29,10 +31,17 @@ class FastMemory:
         """`tensor` (float32, CPU), contiguous, in memory of this kind; in ordinary memory where there is none."""
         if not hasattr(mmap, "MADV_HUGEPAGE") or 4 * tensor.numel() < SMALLEST:
             return tensor.contiguous()
-        if self._rest.numel() < tensor.numel():
-            self._rest = _huge_pages(max(4 * tensor.numel(), CHUNK))
-        taken, self._rest = self._rest.split([tensor.numel(), self._rest.numel() - tensor.numel()])
-        return taken.view(tensor.shape).copy_(tensor)
+        return self.empty(tensor.shape).copy_(tensor)
+
+    def empty(self, shape: Sequence[int]) -> torch.Tensor:
+        """Contiguous float32 memory of `shape` that nothing has been written to."""
+        count = math.prod(shape)
+        if not hasattr(mmap, "MADV_HUGEPAGE") or 4 * count < SMALLEST:
+            return torch.empty(*shape, dtype=torch.float32)
+        if self._rest.numel() < count:
+            self._rest = _huge_pages(max(4 * count, CHUNK))
+        taken, self._rest = self._rest.split([count, self._rest.numel() - count])
+        return taken.view(*shape)
 
 
 def _huge_pages(size: int) -> torch.Tensor:

@@ -16,8 +16,10 @@ from small_captioner import ending_model, features, small_model
 from torch import nn
 
 from modeling_lpmc import beam_search_lpmc, decoding_lpmc
-from modeling_lpmc.decoding_lpmc import Head, TokenScores, TokenTree, _product, decoder_weights
+from modeling_lpmc.decoding_lpmc import TokenTree, decoder_weights
 from modeling_lpmc.memory_lpmc import FastMemory
+from modeling_lpmc.products_lpmc import product_with
+from modeling_lpmc.token_scores_lpmc import Head
 
 
 def test_new_weights_write_new_captions_however_they_were_written() -> None:
@@ -134,7 +136,7 @@ def test_scores_in_blocks_are_the_scores(dtype: torch.dtype, biased: bool) -> No
     bias = torch.randn(1, 1000, generator=generator) * biased
     hidden = torch.randn(7, 16, generator=generator).to(dtype)
     plain = nn.functional.linear(hidden, weight) + bias.to(dtype)
-    scores = TokenScores(Head(weight, bias, "native", FastMemory()))
+    scores = Head(weight, bias, "native", FastMemory()).token_scores()
     for rows in (7, 3):
         scores.compute(hidden[:rows])
         close = {"rtol": 1e-5, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 2e-2, "atol": 2e-2}
@@ -163,7 +165,7 @@ def test_products_in_blocks_are_the_products(inputs: int, outputs: int) -> None:
     weight, bias, rows = (
         torch.randn(*size, generator=generator) for size in ((outputs, inputs), (outputs,), (6, inputs))
     )
-    product = _product(weight, bias, "native", FastMemory())
+    product = product_with(weight, bias, "native", FastMemory())
     torch.testing.assert_close(product(rows), nn.functional.linear(rows, weight, bias), rtol=1e-5, atol=1e-4)
 
 
