@@ -57,6 +57,7 @@ def started(corpus: small_corpus.Corpus, script: Path, output: Path, num_proc: i
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore Ctrl-C
     )
 
 
