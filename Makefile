@@ -30,7 +30,7 @@ quickstart: $(VENV)/.installed
 	$(BIN)/lpmc quickstart $(foreach file,$(AUDIO),--audio "$(file)")
 
 test: $(VENV)/.installed-test $(ENVIRONMENTS)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 matrix: $(VENV)/.installed-test $(call environment_of,$(TRANSFORMERS_OLDEST) $(TRANSFORMERS_BETWEEN) $(TRANSFORMERS_NEWEST))
 	LPMC_REQUIRE=transformers-oldest,transformers-between,transformers-newest \
