@@ -1,67 +1,109 @@
 """METEOR as published: NLTK's (not the Java METEOR 1.5, whose values are lower by a third), on NLTK 3.8.1's words.
 
-NLTK changed three tokenizer rules after 3.8.1, the version of the released code; the scorer gives equal values from
-3.6.5 to 3.10. The rules are derived from the installed ones, so that every version gives the published value.
+NLTK's scorer gives equal values from 3.6.5 to 3.10. Its alignment is repeated here without its work: a word is
+stemmed and looked up in WordNet once, and words are matched by their positions. The score is the same to the last bit.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
-from functools import lru_cache
-from typing import Any
+from itertools import pairwise
 
 from nltk.stem import PorterStemmer
-from nltk.tokenize.destructive import NLTKWordTokenizer
-from nltk.translate.meteor_score import single_meteor_score
 
-from caption_metrics.language_data import WORDNET_VERSION, load_sentence_splitter, load_wordnet
+from caption_metrics.language_data import WORDNET_VERSION, load_synonyms
+from caption_metrics.meteor_words import TOKENIZER_VERSION, WordTokenizer, word_tokenizer
+from caption_metrics.pieces import Remembered
+
+__all__ = ["SIGNATURE", "Meteor", "meteor_scores", "word_tokenizer"]
 
 ALPHA, BETA, GAMMA = 0.9, 3.0, 0.5  # METEOR 1.0, and the defaults of Hugging Face's `meteor`
-TOKENIZER_VERSION = "3.8.1"
-SIGNATURE = f"nltk|tok:nltk-{TOKENIZER_VERSION}|wordnet:{WORDNET_VERSION}|alpha:{ALPHA}|beta:{BETA:g}|gamma:{GAMMA}"
+SIGNATURE = (
+    f"nltk|tok:nltk-{TOKENIZER_VERSION}|case:lower|wordnet:{WORDNET_VERSION}"
+    f"|alpha:{ALPHA}|beta:{BETA:g}|gamma:{GAMMA}|refs:best|agg:mean"
+)
 
-_DASHES = r"[\u2012-\u2015]"
-_WHITE_SPACE = r"\s+"
-# 3.8.1 splits an apostrophe from a single word character wherever it stands ("rock'n" but not "rock'nroll"),
-# unless a clitic follows; later versions only where no word character stands before it.
-_OPENING_APOSTROPHE = re.compile(r"(?i)(\')(?!re|ve|ll|m|t|s|d|n)(\w)\b", re.UNICODE)
-
-Rules = list[tuple[Any, str]]
+Places = list[int]
 
 
-def _without(rules: Rules, pattern: str) -> Rules:
-    return [(regex, replacement) for regex, replacement in rules if regex.pattern != pattern]
+class Meteor:
+    """Scores captions; remembers words, stems and synonyms, within bounds.
 
-
-class _Tokenizer381(NLTKWordTokenizer):
-    """NLTK's word tokenizer with the three rules that changed after 3.8.1 put back."""
-
-    PUNCTUATION = _without(NLTKWordTokenizer.PUNCTUATION, _DASHES)
-    ENDING_QUOTES = _without(NLTKWordTokenizer.ENDING_QUOTES, _WHITE_SPACE)
-    STARTING_QUOTES = [*NLTKWordTokenizer.STARTING_QUOTES[:-1], (_OPENING_APOSTROPHE, r"\1 \2")]
-
-
-class _CachedWordNet:
-    """The one look-up that METEOR makes, remembered: captions share their words."""
+    Raises `MissingExtraError` when WordNet or Punkt's data is not installed.
+    """
 
     def __init__(self) -> None:
-        self.synsets = lru_cache(maxsize=None)(load_wordnet().synsets)
+        self.words = WordTokenizer(str.lower)
+        self._stems = Remembered(PorterStemmer().stem)
+        self._synonyms = Remembered(load_synonyms())
+
+    def best(self, prediction: str, references: Sequence[str]) -> float:
+        """METEOR of a caption with the reference that gives the most, in [0, 1]."""
+        said = self.words(prediction)
+        return max(self.score(said, self.words(text)) for text in references)
+
+    def score(self, said: Sequence[str], written: Sequence[str]) -> float:
+        """METEOR of two lists of lower-case words."""
+        places = self.align(said, written)
+        matches = len(said) - places.count(-1)
+        if not matches:
+            return 0.0
+        # A chunk ends where the next word is not matched, or not with the word that follows.
+        chunks = matches - sum(here >= 0 and after == here + 1 for here, after in pairwise(places))
+        precision, recall = matches / len(said), matches / len(written)
+        mean = (precision * recall) / (ALPHA * precision + (1 - ALPHA) * recall)
+        return (1 - GAMMA * (chunks / matches) ** BETA) * mean
+
+    def align(self, said: Sequence[str], written: Sequence[str]) -> Places:
+        """For each word of `said` the place of its match in `written`, or -1.
+
+        Three stages, each with the words that the ones before left over, each from the last word to the first, which
+        takes the last match that is free: the same word, the same stem, and a synonym of the stem that is a stem.
+        """
+        places = [-1] * len(said)
+        left_said, left_written = _match(places, said, written, list(range(len(said))), list(range(len(written))))
+        if left_said and left_written:
+            stems = self._stems
+            said = [stems[word] for word in said]
+            written = [stems[word] for word in written]
+            left_said, left_written = _match(places, said, written, left_said, left_written)
+        if left_said and left_written:
+            self._match_synonyms(places, said, written, left_said, left_written)
+        return places
+
+    def _match_synonyms(
+        self, places: Places, said: Sequence[str], written: Sequence[str], left_said: Places, left_written: Places
+    ) -> None:
+        free: dict[str, Places] = {}
+        for place in left_written:
+            free.setdefault(written[place], []).append(place)
+        known = set(free)
+        for index in reversed(left_said):
+            candidates = self._synonyms[said[index]] & known
+            if candidates:
+                word = max(candidates, key=lambda word: free[word][-1])
+                places[index] = free[word].pop()
+                if not free[word]:
+                    known.remove(word)
 
 
-class _CachedStemmer:
-    def __init__(self) -> None:
-        self.stem = lru_cache(maxsize=None)(PorterStemmer().stem)
-
-
-def word_tokenizer() -> Callable[[str], list[str]]:
-    """The function text -> words of NLTK 3.8.1's `word_tokenize`. Raises `MissingExtraError` without Punkt's data."""
-    splitter, tokenizer = load_sentence_splitter(), _Tokenizer381()
-
-    def words(text: str) -> list[str]:
-        return [word for sentence in splitter.tokenize(text) for word in tokenizer.tokenize(sentence)]
-
-    return words
+def _match(
+    places: Places, said: Sequence[str], written: Sequence[str], left_said: Places, left_written: Places
+) -> tuple[Places, Places]:
+    """Match equal words among the places left, and return those that are left then, in order."""
+    common = {said[index] for index in left_said}.intersection([written[place] for place in left_written])
+    if not common:
+        return left_said, left_written
+    free: dict[str, Places] = {word: [] for word in common}
+    for place in left_written:
+        if written[place] in common:
+            free[written[place]].append(place)
+    for index in reversed(left_said):
+        found = free.get(said[index])
+        if found:
+            places[index] = found.pop()
+    taken = set(places)
+    return [index for index in left_said if places[index] < 0], [place for place in left_written if place not in taken]
 
 
 def meteor_scores(
@@ -71,19 +113,10 @@ def meteor_scores(
 
     `progress` is called after each pair. Raises `MissingExtraError` when WordNet or Punkt's data is not installed.
     """
-    words = lru_cache(maxsize=None)(word_tokenizer())
-    wordnet, stemmer = _CachedWordNet(), _CachedStemmer()
+    meteor = Meteor()
     scores: list[float] = []
     for prediction, texts in zip(predictions, references, strict=True):
-        said = words(prediction)
-        scores.append(
-            max(
-                single_meteor_score(
-                    words(text), said, stemmer=stemmer, wordnet=wordnet, alpha=ALPHA, beta=BETA, gamma=GAMMA
-                )
-                for text in texts
-            )
-        )
+        scores.append(meteor.best(prediction, texts))
         if progress is not None:
             progress()
     return scores
