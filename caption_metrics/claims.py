@@ -1,30 +1,27 @@
-"""Reading a text from left to right for claims: the longest form of the lexicon wins, numbers apart, denials marked."""
+"""Reading a text from left to right for claims: the longest form of the lexicon wins, numbers apart, denials marked.
+
+What a word says depends on where it stands (`context.py`); what the text sends the music to ("could be used in a horror
+movie") and what its lyrics are about claim nothing.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
+from caption_metrics.context import JOINTS, LIKE_SUFFIX, Span, advised_words, composed, facts_in_context
+from caption_metrics.denials import denied_after, denied_words
 from caption_metrics.lexicon import Fact, Form, load_lexicon, tokenize
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):  # not a dataclass: a caption has ten of them, and one takes half the time
     """A fact where it stands in a text: its words as written (none for a key, BPM number or year), denied or not."""
 
     fact: Fact
     words: tuple[str, ...]
     denied: bool
-
-
-class _Span(NamedTuple):
-    start: int
-    end: int
-    facts: tuple[Fact, ...]
-    weak: bool
 
 
 def _set(words: str) -> frozenset[str]:
@@ -37,15 +34,29 @@ _PITCH = r"([A-Ga-g])(?:(#|♯|♭|b)|[\s-]+(sharp|flat))?"
 _KEY = re.compile(rf"(?<![\w#'’]){_PITCH}[\s-]*\b(major|minor|maj|min)\b(?!\s+third)", re.IGNORECASE)
 _KEY_SHORT = re.compile(r"(?<![\w#'’])([A-G])(#|b|♯|♭)?()(maj|min|m)(?![\w#'’])(?!\s+I\b)")
 _KEY_OF = re.compile(rf"\b(?:key|scale) of {_PITCH}(?![\w#'’])", re.IGNORECASE)
+_KEY_IN = re.compile(  # "in C", "in B flat"; not "in A Sentimental Mood", "in D.C.", "tuned in D", "in C++"
+    r"\b[Ii]n(?<!tuned in) ([A-G])(?:(#|♯|♭|b)|[\s-](sharp|flat))?(?![\w#'’+&]|\.\w|/)"
+    r"(?=\s*(?:$|[.,;:!?)\]|]|(?:with|at|and)\b)|(?<=[#♯♭b])|(?<=sharp)|(?<=flat))"
+)
 _KEY_PATTERNS = (  # with the parts of which an ASCII text in lower case has one where the pattern matches
     (_KEY, ("maj", "min")),
     (_KEY_SHORT, ()),
     (_KEY_OF, ("key of", "scale of")),
+    (_KEY_IN, ("in ",)),
 )
 _DIGIT = re.compile(r"\d")
 _BPM = re.compile(
-    r"(?<![\w.])(\d{2,3}(?:\.\d+)?)[\s-]*(?:bpm|beats? (?:per|a) minute)\b"
-    r"|\b(?:bpm|tempo)\s*(?::|=|of|is|at)?\s*(?:about |around |approximately |roughly |~)?(\d{2,3}(?:\.\d+)?)(?![\w/])",
+    r"(?<![\w.])(\d{2,3}(?:\.\d+)?)[\s-]*(?:bpm|b\.p\.m|beats? ?(?:per|a|/) ?minute)\b"
+    r"|(?:\b(?:bpm|tempo)|♩)\s*(?::|=|of|is|at)?\s*(?:about |around |approximately |roughly |~)?"
+    r"(\d{2,3}(?:\.\d+)?)(?![\w/])",
+    re.IGNORECASE,
+)
+_TENS = {"ten": 10, "twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70}
+_TENS |= {"eighty": 80, "ninety": 90}
+_UNITS = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9}
+_SPELLED_BPM = re.compile(  # "one hundred and twenty beats per minute", "ninety-five bpm"
+    rf"\b(?P<hundred>(?:a|one) hundred(?: and)?[\s-]?)?(?P<tens>{'|'.join(_TENS)})?"
+    rf"(?:[\s-]?(?P<unit>{'|'.join(_UNITS)}))?\s+(?=bpm\b|beats? (?:per|a) minute\b)",
     re.IGNORECASE,
 )
 _YEAR = re.compile(r"(?<![\w./-])(19[2-9]|20[0-2])\d(?![\w/-]|\s*(?:hz|bpm|khz|samples))", re.IGNORECASE)
@@ -92,6 +103,14 @@ def _decade_value(match: re.Match[str]) -> str | None:
     return f"{century}{tens}0s"
 
 
+def _digits(match: re.Match[str]) -> str:
+    hundred, tens, unit = match["hundred"], match["tens"], match["unit"]
+    if not hundred and not tens:  # "one beat per minute" is no tempo
+        return match[0]
+    value = 100 * bool(hundred) + _TENS.get((tens or "").lower(), 0) + _UNITS.get((unit or "").lower(), 0)
+    return f"{value} "
+
+
 def _mark_numbers(text: str) -> tuple[str, list[Fact]]:
     """Replace keys, BPM numbers and years by marks `<0>`, `<1>`, ... and return the facts that these stand for."""
     found: list[Fact] = []
@@ -107,6 +126,8 @@ def _mark_numbers(text: str) -> tuple[str, list[Fact]]:
     for pattern, needed in _KEY_PATTERNS:
         if unusual or not needed or any(part in lower for part in needed):
             text = pattern.sub(lambda match: marked("key", _key_value(match), match[0]), text)
+    if "bpm" in lower or " minute" in lower:
+        text = _SPELLED_BPM.sub(_digits, text)
     if _DIGIT.search(text):
         text = _BPM.sub(lambda match: marked("tempo", f"{round(float(match[1] or match[2]))} bpm", match[0]), text)
         text = _DECADE.sub(lambda match: marked("era", _decade_value(match), match[0]), text)
@@ -114,121 +135,15 @@ def _mark_numbers(text: str) -> tuple[str, list[Fact]]:
     return text, found
 
 
-# --- denials --------------------------------------------------------------------------------------------------------
-
-_PUNCTUATION = frozenset(".,;:!?()[]/|—–")
-_CUES = _set(
-    "no not without never neither nor lacks lacking lack lacked minus sans non isnt arent wasnt werent devoid absence "
-    "excluding nothing"
-)
-_VERB_CUES = _set("dont doesnt didnt cannot cant wont")  # deny a claim only before one of _HAVING
-_HAVING = _set("have feature include contain use need sound feel rely hear")
-_PAIR_CUES = frozenset({("instead", "of"), ("rather", "than"), ("free", "of"), ("free", "from"), ("opposed", "to")})
-_NO_DENIAL_AFTER = _set("only just merely simply to mention doubt matter wonder time less lost")
-_ANY_CUE = _CUES | _VERB_CUES | {first for first, _ in _PAIR_CUES}
-_STOPS = _set(
-    "but just only however yet while though although which because instead rather except besides apart with "
-    "accompanied featuring features making make makes creating create creates allowing allow allows adding add adds "
-    "letting let lets giving give gives leaving leave leaves to that so"
-)
-_NEW_CLAUSE = _set("a an the it its is has are there this features uses contains includes sounds plays")
-_DENIED_AFTER = _set("absent missing lacking omitted excluded")
-_BE = _set("is are was were be")
-_NOT_BE = _set("isnt arent wasnt werent")
-_AFTER_CUES = _BE | _NOT_BE | {"free", "less"}
-_PRESENT = _set("present used featured heard included there audible part detected played")
-_REACH = 6  # words after a cue that it may deny
-_LONGEST_ITEM = 3  # words, in "no drums, bass guitar, or vocals"
-
-
-def denied_words(tokens: Sequence[str]) -> list[bool]:
-    """For every token whether a negation before it reaches it ("no drums, bass or vocals", "instead of a piano")."""
-    denied = [False] * len(tokens)
-    if _ANY_CUE.isdisjoint(tokens):
-        return denied
-    for index, word in enumerate(tokens):
-        following = tokens[index + 1] if index + 1 < len(tokens) else ""
-        start = index + 1
-        if word in _CUES:
-            if following in _NO_DENIAL_AFTER | _PRESENT:  # "vocals are not present in ..." denies what stands before
-                continue
-        elif (word, following) in _PAIR_CUES:
-            start += 1
-        elif not (word in _VERB_CUES and following in _HAVING):
-            continue
-        reach = 1 if word == "non" else _REACH  # "non vocal piano music" has a piano
-        for position in _denied_positions(tokens, start, reach):
-            denied[position] = True
-    return denied
-
-
-def _denied_positions(tokens: Sequence[str], start: int, reach: int) -> Iterator[int]:
-    position, left = start, reach
-    while position < len(tokens) and left:
-        word = tokens[position]
-        following = tokens[position + 1] if position + 1 < len(tokens) else ""
-        if word == ",":
-            if not _list_goes_on(tokens, position + 1):
-                return
-            left = reach
-        elif _ends_denial(word, following):
-            return
-        yield position
-        position, left = position + 1, left - 1
-
-
-def _ends_denial(word: str, following: str) -> bool:
-    if word in _STOPS or (word in _PUNCTUATION and word != "/"):
-        return True
-    if (word, following) == ("other", "than"):  # "nothing other than piano" does claim a piano
-        return True
-    return word == "and" and following in _NEW_CLAUSE | _STOPS | _VERB_CUES
-
-
-def _list_goes_on(tokens: Sequence[str], start: int) -> bool:
-    """Whether ", bass, or vocals" follows: short items up to an "or", so that "no drums, bass or vocals" denies all."""
-    length = 0
-    for word in tokens[start:]:
-        if word in ("or", "nor"):
-            return True
-        if word == ",":
-            length = 0
-            continue
-        length += 1
-        if length > _LONGEST_ITEM or word == "and" or word in _NEW_CLAUSE | _STOPS | _PUNCTUATION:
-            return False
-    return False
-
-
-def _denied_after(tokens: Sequence[str], end: int) -> bool:
-    """Whether the words after a claim deny it: "drums are absent", "vocals are not present", "drum-free"."""
-    if end >= len(tokens) or tokens[end] not in _AFTER_CUES:
-        return False
-    first, second, third = (*tokens[end : end + 3], "", "")[:3]
-    if first == "free":
-        return second not in ("jazz", "flowing", "spirited", "form")
-    if first == "less":
-        return second != "than"
-    if first in _BE and second in _DENIED_AFTER:
-        return not third or third in _PUNCTUATION | {
-            "and",
-            "from",
-            "in",
-            "here",
-        }  # not "the guitars are lacking volume"
-    if first in _BE:
-        return second in ("not", "never") and third in _PRESENT
-    return first in _NOT_BE and second in _PRESENT
-
-
 # --- claims ---------------------------------------------------------------------------------------------------------
 
 _MUSIC_NOUNS = _set(
     "music song songs track tracks tune tunes piece genre genres style styles styled beat beats band bands ballad vibe "
     "vibes groove grooves composition instrumental hit hits anthem singer influences influence influenced elements "
-    "inspired tinged infused flavored flavoured flavor rhythm rhythms melody number production classic roots scene"
+    "inspired tinged infused flavored flavoured flavor rhythm rhythms melody number production classic roots scene "
+    "masterpiece banger jam version remix riff riffs flair feel arrangement arrangements performance choir ensemble "
+    "duo trio quartet"
 )
-_JOINTS = frozenset({"and", "or", ",", "/", "n", "|"})
 
 
 _TAG_LETTERS = 40  # longer texts are captions
@@ -252,26 +167,29 @@ def _caption_claims(text: str) -> tuple[Claim, ...]:
 def _read(text: str) -> tuple[Claim, ...]:
     lexicon = load_lexicon()
     marked, numbers = _mark_numbers(text)
-    tokens = tokenize(marked)
+    tokens = tokenize(marked.replace("-like", LIKE_SUFFIX))
     if tokens not in lexicon.forms:
         whole = (*lexicon.whole.get(tokens, ()), *lexicon.weak.get(tokens, ()))  # "rap" is a genre and a way to sing
         if whole:
             return tuple(Claim(fact, tokens, False) for fact in whole)
 
     spans = list(_spans(tokens, numbers))
-    denied = denied_words(tokens)
+    denied, advised = denied_words(tokens), advised_words(tokens)
     claims: list[Claim] = []
     for number, span in enumerate(spans):
-        if span.weak and not _is_genre_here(tokens, spans, number):
+        if advised[span.start] or (span.weak and not _is_genre_here(tokens, spans, number)):
             continue
         words = () if tokens[span.start].startswith("<") else tokens[span.start : span.end]
-        no = denied[span.start] or _denied_after(tokens, span.end)
-        for fact in span.facts:
+        no = denied[span.start] or denied_after(tokens, span.end)
+        for fact in facts_in_context(tokens, spans, number):
             claims.append(Claim(fact, words, no))
+    for position, fact in composed(tokens, spans):
+        if not advised[position]:
+            claims.append(Claim(fact, (tokens[position],), denied[position]))
     return tuple(claims)
 
 
-def _spans(tokens: Form, numbers: Sequence[Fact]) -> Iterator[_Span]:
+def _spans(tokens: Form, numbers: Sequence[Fact]) -> Iterator[Span]:
     lexicon = load_lexicon()
     sizes, forms, weak = lexicon.sizes, lexicon.forms, lexicon.weak
     position = 0
@@ -280,18 +198,18 @@ def _spans(tokens: Form, numbers: Sequence[Fact]) -> Iterator[_Span]:
             continue
         first = tokens[start]
         if first[0] == "<":
-            yield _Span(start, start + 1, (numbers[int(first[1:-1])],), False)
+            yield Span(start, start + 1, (numbers[int(first[1:-1])],), False)
             continue
         for size in sizes[first]:
             form = tokens[start : start + size]
             facts = forms.get(form)
             if facts is not None or form in weak:
-                position = start + size
-                yield _Span(start, position, weak[form] if facts is None else facts, facts is None)
+                position = start + len(form)  # shorter than `size` where the text ends
+                yield Span(start, position, weak[form] if facts is None else facts, facts is None)
                 break
 
 
-def _is_genre_here(tokens: Sequence[str], spans: Sequence[_Span], number: int) -> bool:
+def _is_genre_here(tokens: Sequence[str], spans: Sequence[Span], number: int) -> bool:
     """Whether a weak form stands where a genre stands: "house music", "soul and funk", "genre: house"."""
     span = spans[number]
     if span.end < len(tokens) and tokens[span.end] in _MUSIC_NOUNS:
@@ -302,6 +220,6 @@ def _is_genre_here(tokens: Sequence[str], spans: Sequence[_Span], number: int) -
         first, second = sorted((span, other), key=lambda each: each.start)
         between = tokens[first.end : second.start]
         is_genre = other is not span and any(fact.category == "genre" for fact in other.facts)
-        if is_genre and len(between) <= 2 and set(between) <= _JOINTS:
+        if is_genre and len(between) <= 2 and set(between) <= JOINTS:
             return True
     return False

@@ -10,20 +10,26 @@ Facts form a hierarchy ("electric guitar" is a kind of "guitar"). `extract_facts
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from functools import lru_cache
+from typing import Literal, NamedTuple
 
-from caption_metrics.claims import Claim, denied_words, read_claims
+from caption_metrics.claims import Claim, read_claims
+from caption_metrics.denials import denied_words
 from caption_metrics.lexicon import CATEGORIES, Fact, lexicon_values, load_lexicon, plain_text, tokenize, with_kinds
 
 __all__ = [
     "CATEGORIES",
+    "CaptionMeans",
     "Fact",
+    "FactCounts",
     "FactScore",
     "FactScores",
     "extract_facts",
+    "fact_counts",
     "fact_scores",
     "lexicon_values",
     "tag_coverage",
@@ -39,7 +45,7 @@ def extract_facts(text: str) -> frozenset[Fact]:
     give one value; what the text denies ("no drums", "not slow", "vocals are absent") is no claim.
     `with_kinds` adds the general facts that these imply.
     """
-    return frozenset(claim.fact for claim in read_claims(text) if not claim.denied)
+    return _undenied(read_claims(text))
 
 
 # --- support by tags ------------------------------------------------------------------------------------------------
@@ -100,16 +106,16 @@ class _Support:
         return False
 
 
-_INSTRUMENTAL = Fact("vocals", "instrumental")
+_INSTRUMENTAL, _VOCALS = Fact("vocals", "instrumental"), Fact("vocals", "vocals")
 
 
 @lru_cache(maxsize=2_000)  # the captions of one track follow each other
 def _support(tags: tuple[str, ...]) -> _Support:
     claims = [claim for tag in tags for claim in read_claims(tag)]
     return _Support(
-        facts=with_kinds(claim.fact for claim in claims if not claim.denied),
+        facts=with_kinds(_undenied(claims)),
         tag_words=_words_of_tags(tags),
-        denies_vocals=any(claim.denied and claim.fact == Fact("vocals", "vocals") for claim in claims),
+        denies_vocals=_deny_vocals(claims),
     )
 
 
@@ -182,6 +188,50 @@ _WORD = re.compile(r"[a-z0-9]+")
 
 # --- scores ---------------------------------------------------------------------------------------------------------
 
+Against = Literal["captions", "tags"]
+
+
+class FactCounts(NamedTuple):
+    """What one caption claims in one category and what of it holds; the sums of many captions give the shares."""
+
+    claimed: int  # facts in the prediction
+    supported: int  # of them, those that the references state or imply
+    stated: int  # facts in the references
+    found: int  # of them, those that the prediction states or implies
+
+
+def fact_counts(
+    prediction: str, references: str | Sequence[str], *, against: Against = "captions"
+) -> Mapping[str, FactCounts]:
+    """Compare the facts of one caption with those of its references, for every category of `CATEGORIES`.
+
+    `references` are one caption or several, whose facts count together; with `against="tags"` the tags of the clip,
+    which support a claim as `unsupported_facts` says. A text that denies vocals ("no voices") supports and finds
+    `instrumental`; a denial is no claim by itself.
+    """
+    texts = (references,) if isinstance(references, str) else tuple(references)
+    claims, given = read_claims(prediction), [claim for text in texts for claim in read_claims(text)]
+    claimed, stated = _undenied(claims), _undenied(given)
+    if against == "tags":
+        supported = claimed - unsupported_facts(prediction, texts)
+    else:
+        supported = claimed & with_kinds(stated)
+        if _INSTRUMENTAL in claimed and _deny_vocals(given):
+            supported |= {_INSTRUMENTAL}
+    found = stated & with_kinds(claimed)
+    if _INSTRUMENTAL in stated and _deny_vocals(claims):
+        found |= {_INSTRUMENTAL}
+    columns = [Counter(fact.category for fact in facts) for facts in (claimed, supported, stated, found)]
+    return {category: FactCounts(*(column[category] for column in columns)) for category in CATEGORIES}
+
+
+def _undenied(claims: Iterable[Claim]) -> frozenset[Fact]:
+    return frozenset(claim.fact for claim in claims if not claim.denied)
+
+
+def _deny_vocals(claims: Iterable[Claim]) -> bool:
+    return any(claim.denied and claim.fact == _VOCALS for claim in claims)
+
 
 @dataclass(frozen=True)
 class FactScore:
@@ -207,57 +257,91 @@ class FactScore:
         total = self.precision + self.recall
         return 2 * self.precision * self.recall / total if total else 0.0
 
+    @property
+    def hallucination_rate(self) -> float | None:
+        """The share of claimed facts that the references neither state nor imply: 1 - precision."""
+        return None if self.precision is None else 1.0 - self.precision
+
     def to_dict(self) -> dict[str, float | int | None]:
         return {
             "precision": self.precision,
             "recall": self.recall,
             "f1": self.f1,
+            "hallucination_rate": self.hallucination_rate,
             "claimed": self.claimed,
             "stated": self.stated,
         }
 
 
 @dataclass(frozen=True)
+class CaptionMeans:
+    """Means over captions (macro), each over the captions for which it is defined; None where there is none.
+
+    Precision is defined for a caption that claims a fact, recall for one whose references state a fact, F1 for one of
+    which either is true: it is 0 where a caption claims nothing of what the references state, or invents all.
+    """
+
+    precision: float | None
+    recall: float | None
+    f1: float | None
+
+    def to_dict(self) -> dict[str, float | None]:
+        return {"precision": self.precision, "recall": self.recall, "f1": self.f1}
+
+
+@dataclass(frozen=True)
 class FactScores:
-    """Precision, recall and F1 of facts by category and over all (micro); `n` pairs."""
+    """Precision, recall and F1 of facts by category, over all (micro) and a caption (`per_caption`); `n` pairs."""
 
     by_category: dict[str, FactScore]
     micro: FactScore
     captions_with_unsupported: int
     n: int
+    per_caption: CaptionMeans | None = field(default=None, compare=False)  # None where only sums were kept
 
     @property
     def hallucination_rate(self) -> float | None:
         """The share of claimed facts that the references neither state nor imply: 1 - precision."""
-        return None if self.micro.precision is None else 1.0 - self.micro.precision
+        return self.micro.hallucination_rate
 
     def to_dict(self) -> dict[str, object]:
         return {
             "micro": self.micro.to_dict(),
+            **({"per_caption": self.per_caption.to_dict()} if self.per_caption else {}),
             "hallucination_rate": self.hallucination_rate,
             "hallucinated_captions": self.captions_with_unsupported / self.n if self.n else None,
             "by_category": {name: score.to_dict() for name, score in self.by_category.items()},
         }
 
 
-def fact_scores(predictions: Sequence[str], references: Sequence[str | Sequence[str]]) -> FactScores:
+def fact_scores(
+    predictions: Sequence[str], references: Sequence[str | Sequence[str]], *, against: Against = "captions"
+) -> FactScores:
     """Compare the facts of each prediction with those of its reference (of several references: their union).
 
     Precision: share of claimed facts that the reference states or implies. Recall: share of stated facts that the
-    prediction states or implies. "guitar" against "electric guitar" thus costs recall, not precision.
+    prediction states or implies. "guitar" against "electric guitar" thus costs recall, not precision. With
+    `against="tags"` the references are lists of tags (`fact_counts`).
     Raises `ValueError` when the two differ in length.
     """
-    counts = {category: [0, 0, 0, 0] for category in CATEGORIES}
+    sums = {category: [0, 0, 0, 0] for category in CATEGORIES}
+    shares: tuple[list[float], list[float], list[float]] = ([], [], [])  # precision, recall, F1 of each caption
     unsupported = 0
     for prediction, reference in zip(predictions, references, strict=True):
-        texts = [reference] if isinstance(reference, str) else reference
-        claimed = extract_facts(prediction)
-        stated = frozenset(fact for text in texts for fact in extract_facts(text))
-        supported, found = claimed & with_kinds(stated), stated & with_kinds(claimed)
-        for column, facts in enumerate((claimed, supported, stated, found)):
-            for fact in facts:
-                counts[fact.category][column] += 1
-        unsupported += claimed != supported
-    by_category = {category: FactScore(*numbers) for category, numbers in counts.items()}
-    micro = FactScore(*(sum(column) for column in zip(*counts.values(), strict=True)))
-    return FactScores(by_category, micro, unsupported, len(predictions))
+        whole = [0, 0, 0, 0]
+        for category, counts in fact_counts(prediction, reference, against=against).items():
+            for place, count in enumerate(counts):
+                sums[category][place] += count
+                whole[place] += count
+        claimed, supported, stated, found = whole
+        unsupported += supported < claimed
+        if claimed:
+            shares[0].append(supported / claimed)
+        if stated:
+            shares[1].append(found / stated)
+        if claimed or stated:
+            shares[2].append((FactScore(*whole).f1 or 0.0) if claimed and stated else 0.0)
+    by_category = {category: FactScore(*numbers) for category, numbers in sums.items()}
+    micro = FactScore(*(sum(column) for column in zip(*sums.values(), strict=True)))
+    means = CaptionMeans(*(sum(values) / len(values) if values else None for values in shares))
+    return FactScores(by_category, micro, unsupported, len(predictions), means)

@@ -49,9 +49,10 @@ class Lexicon:
     words: frozenset[str]  # every word of every form: what is spelled right
 
 
-_HYPHENS = re.compile(r"[-_‐‑]+")
+_HYPHENS = re.compile(r"[-_‐‑]+|–(?<=[^\W\d]–)(?=[^\W\d])")  # an en dash only between letters: "hi–hat"
+_WITHOUT = re.compile(r"\bw/o\b")
 _APOSTROPHES = dict.fromkeys(map(ord, "'’‘`"))
-_TOKEN = re.compile(r"<\d+>|\d{1,2}/\d{1,2}|[a-z0-9]+|[.,;:!?()\[\]/|—–]")
+_TOKEN = re.compile(r"<\d+>|\d{1,2}/\d{1,2}(?![\d/])|[a-z0-9]+|[.,;:!?()\[\]/|—–]")
 
 
 def plain_text(text: str) -> str:
@@ -60,6 +61,8 @@ def plain_text(text: str) -> str:
     if not bare.isascii():  # most captions are ASCII, and have nothing to take apart
         decomposed = unicodedata.normalize("NFKD", bare)
         bare = "".join(char for char in decomposed if not unicodedata.combining(char))
+    if "w/o" in bare:
+        bare = _WITHOUT.sub("without", bare)
     return _HYPHENS.sub(" ", bare.replace("&", " and ").translate(_APOSTROPHES))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from caption_metrics.facts import (
     unsupported_facts,
     with_kinds,
 )
-from caption_metrics.lexicon import load_lexicon
+from caption_metrics.lexicon import LEXICON, load_lexicon
 
 
 def facts(*texts: str) -> frozenset[Fact]:
@@ -177,6 +178,19 @@ def test_the_lexicon_names_only_values_that_it_has() -> None:
     assert {fact.category for fact in known} == set(CATEGORIES)
     assert {fact for kinds in lexicon.kinds.values() for fact in kinds} <= known
     assert {fact for facts in lexicon.forms.values() for fact in facts} <= known
+
+
+def test_no_entry_of_the_lexicon_stands_twice() -> None:
+    """YAML would silently keep the last one."""
+    entries = Counter[tuple[str, str]]()
+    category = ""
+    for line in LEXICON.read_text(encoding="utf-8").splitlines():
+        if line.endswith(":") and not line.startswith(" "):
+            category = line
+        elif line.startswith("  ") and not line.lstrip().startswith("#"):
+            entries[category, line.split(":")[0].split("<")[0].strip()] += 1
+    assert len(entries) > 600
+    assert [entry for entry, times in entries.items() if times > 1] == []
 
 
 def test_a_specific_fact_implies_the_general_ones() -> None:

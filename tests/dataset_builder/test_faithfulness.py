@@ -270,7 +270,7 @@ def test_the_version_names_the_rules_and_the_lexicons_content(tmp_path: Path, mo
 
 # The version and a digest of what the checks say of the texts of this file. When this test fails, raise RULES_VERSION
 # (unless only the lexicon changed) and put the new pair here: stored results of the old version are then not reused.
-GOLDEN = ("2-c07bf6bc7461", "7715a774713ea91d")
+GOLDEN = ("3-8f07baed3a93", "7715a774713ea91d")
 
 
 def digest_of_results() -> str:
@@ -333,7 +333,7 @@ def test_every_published_dictionary_that_is_not_parsed_is_rejected(published_cap
     assert clean.total() <= 2  # "[Song Name]", and one of 172 words
 
 
-FACTS_OF_PUBLISHED = "d6498942a1a1f464"
+FACTS_OF_PUBLISHED = "2958f2cab25f9989"
 
 
 def test_the_facts_of_published_captions_stay_as_they_are(published_captions: Path) -> None:
