@@ -141,7 +141,14 @@ def lint_metric(directory: Path) -> list[Problem]:
         return problems + list(_lint_numbers(directory, front, Results(), "metric_card.md.j2"))
     score_card = _json(directory / EVALUATION_FILE)
     text = read_text(directory / CARD)
-    rendered = render_metric_card(read_metric(modules[0]), results=score_card)
+    requirements = directory / "requirements.txt"
+    rendered = render_metric_card(
+        read_metric(modules[0]),
+        results=score_card,
+        sdk_version=front.get("sdk_version"),
+        python_version=front.get("python_version"),
+        requirements=read_text(requirements).splitlines() if requirements.is_file() else (),
+    )
     return problems + list(lint_rendered(CARD, text, rendered, gather([score_card or {}])))
 
 

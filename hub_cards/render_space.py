@@ -117,10 +117,18 @@ def render_space_card(
 
 
 def render_metric_card(
-    facts: MetricFacts, *, repo_id: str | None = None, results: Mapping[str, Any] | None = None
+    facts: MetricFacts,
+    *,
+    repo_id: str | None = None,
+    results: Mapping[str, Any] | None = None,
+    sdk_version: str | None = None,
+    python_version: str | None = None,
+    requirements: Sequence[str] = (),
 ) -> str:
     """The README.md of the Space that holds the `evaluate` module.
 
+    `sdk_version` is the release of Gradio that runs the page `app.py`; without it the Space shows this card alone.
+    `requirements` are the lines of its requirements.txt, where the module lies there with all that it imports.
     `results` is a score card as `lpmc evaluate --json` prints it, to show as an example with its blind rows beside the
     scores; it must lie beside the card as evaluation.json. Raises `ValueError` when it holds no score.
     """
@@ -129,7 +137,10 @@ def render_metric_card(
         "emoji": "📏",
         "colorFrom": "indigo",
         "colorTo": "gray",
-        "sdk": "static",
+        "sdk": "gradio" if sdk_version else "static",
+        "sdk_version": sdk_version,
+        "python_version": python_version,
+        "app_file": "app.py" if sdk_version else None,
         "license": "apache-2.0",
         "short_description": "BLEU, METEOR, ROUGE-L and musical facts of captions",
         "tags": METRIC_TAGS,
@@ -141,6 +152,8 @@ def render_metric_card(
     body = template("metric_card.md.j2").render(
         facts=facts,
         address=repo_id or f"path/to/{facts.name}",
+        install=_installed(requirements) or "'lp-musiccaps[metrics]'",
+        alone=bool(requirements),
         paper=PAPER,
         results=results,
         scores=scores,
@@ -148,6 +161,11 @@ def render_metric_card(
         signature=(results or {}).get("signature", {}),
     )
     return f"---\n{front_matter(head)}\n---\n\n{tidy(body)}"
+
+
+def _installed(requirements: Sequence[str]) -> str:
+    """Requirements as one types them after `pip install`: a release only where it is pinned."""
+    return " ".join(line if "==" in line else re.split(r"[^\w.-]", line)[0] for line in requirements)
 
 
 def _is_number(value: Any) -> bool:

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +48,16 @@ class Client:
 
     secrets = TOKENS
 
-    def __init__(self, environment: Mapping[str, str], setup: str = "", python: str | Path = sys.executable) -> None:
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        setup: str = "",
+        python: str | Path = sys.executable,
+        options: Sequence[str] = (),
+    ) -> None:
         self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed with the process)
         self._process = subprocess.Popen(
-            [str(python), "-c", LOOP],
+            [str(python), *options, "-c", LOOP],
             env=dict(environment),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
