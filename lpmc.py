@@ -24,7 +24,10 @@ from lpmc_errors import (
     UsageError,
     disk_fault,
 )
+from lpmc_evaluate import evaluate, push_metric
+from lpmc_listening import listening_command
 from lpmc_pseudo_caption import merge_shards, pseudo_caption, report
+from lpmc_ratings import app as ratings
 
 EPILOG = (
     "Exit codes: 0 done; 1 the run failed; 2 wrong usage; 3 done, but some items were recorded as failed; "
@@ -293,39 +296,10 @@ def caption(
         raise typer.Exit(EXIT_PARTIAL if results else EXIT_FAILED)
 
 
-@app.command()
-def evaluate(
-    file: Annotated[
-        Path, typer.Argument(help="inference.json, CSV, JSONL or Parquet with `prediction` and `ground_truth`.")
-    ],
-    training_captions: Annotated[
-        Path | None, typer.Option("--training-captions", help="Text file, one caption a line: adds novelty.")
-    ] = None,
-    bertscore_model: Annotated[
-        str | None, typer.Option("--bertscore-model", help="Model directory or id for BERTScore (slow without a GPU).")
-    ] = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """Score captions against references, with the rows that a blind system reaches beside them."""
-    with extra_needed("metrics"):
-        from caption_metrics.report import render_table
-        from caption_metrics.score import evaluate_captions, read_captions_file, read_pairs
-
-        known = read_captions_file(training_captions) if training_captions else None
-        with progress_bar("evaluate") as update:
-            card = evaluate_captions(
-                read_pairs(file),
-                training_captions=known,
-                bertscore_model=bertscore_model,
-                progress=lambda d, t: update(d, t, ""),
-            )
-
-    def text() -> None:
-        from rich.console import Console
-
-        Console().print(render_table(card))
-
-    emit(card.to_dict(), as_json, text)
+app.command()(evaluate)
+app.command("push-metric")(push_metric)
+app.command("audio-dependence")(listening_command)
+app.add_typer(ratings)
 
 
 @app.command()

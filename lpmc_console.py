@@ -20,8 +20,11 @@ OWN_MODULES = {
     "dataset_builder",
     "hub_cards",
     "lpmc_dataset",
+    "lpmc_evaluate",
+    "lpmc_listening",
     "lpmc_pseudo_caption",
     "lpmc_quickstart",
+    "lpmc_ratings",
     "modeling_lpmc",
     "space",
 }

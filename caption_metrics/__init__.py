@@ -9,8 +9,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from caption_metrics.compare import compare_systems
     from caption_metrics.facts import Fact, extract_facts, fact_scores, tag_coverage, unsupported_facts
-    from caption_metrics.pairs import Pair, read_pairs
+    from caption_metrics.pair_join import join_pairs
+    from caption_metrics.pairs import Pair, iterate_pairs, read_pairs
     from caption_metrics.report import render_table
     from caption_metrics.score import ScoreCard, evaluate_captions
 
@@ -18,9 +20,12 @@ __all__ = [
     "Fact",
     "Pair",
     "ScoreCard",
+    "compare_systems",
     "evaluate_captions",
     "extract_facts",
     "fact_scores",
+    "iterate_pairs",
+    "join_pairs",
     "read_pairs",
     "render_table",
     "tag_coverage",
@@ -34,7 +39,10 @@ _MODULES = {
     "tag_coverage": "facts",
     "unsupported_facts": "facts",
     "Pair": "pairs",
+    "iterate_pairs": "pairs",
     "read_pairs": "pairs",
+    "join_pairs": "pair_join",
+    "compare_systems": "compare",
     "render_table": "report",
     "ScoreCard": "score",
     "evaluate_captions": "score",

@@ -35,7 +35,10 @@ COMMANDS = [
     "convert",
     "caption",
     "evaluate",
+    "push-metric",
+    "audio-dependence",
     "demo",
+    "ratings",
 ]
 README = Path(__file__).resolve().parent.parent / "README.md"
 
@@ -75,7 +78,10 @@ def test_the_readme_names_only_options_that_its_commands_have() -> None:
     wrong = []
     for line in re.findall(r"^(?:\.venv/bin/)?lpmc .*", README.read_text("utf-8"), re.MULTILINE):
         words = re.sub(r'"[^"]*"', "TEXT", line.partition(" # ")[0])
-        known = {option for parameter in commands()[words.split()[1]].params for option in parameter.opts}
+        command = commands()[words.split()[1]]
+        if isinstance(command, TyperGroup):
+            command = command.commands[words.split()[2]]
+        known = {option for parameter in command.params for option in parameter.opts}
         wrong += [f"{option}: {line}" for option in re.findall(r"--[a-z-]+", words) if option not in known]
     assert not wrong
 

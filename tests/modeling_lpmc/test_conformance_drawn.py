@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -60,17 +61,23 @@ def outcome(model: LpmcForConditionalGeneration, audio: torch.Tensor, settings: 
 def test_drawn_settings_give_the_library_s_captions_or_its_refusal(seed: int) -> None:
     draw = random.Random(seed)
     models = kinds_of_models()
-    refused = 0
+    refused = ties = 0
     for _ in range(DRAWS):
         model = draw.choice(models)
         settings = {name: draw.choice(values) for name, (share, values) in SETTINGS.items() if draw.random() < share}
         audio = features(draw.choice([1, 1, 2, 3, 6]), seed=draw.randrange(50))
         if draw.random() < 0.2:
             audio = audio[:, :, : draw.choice([1, 2, 31, 500])]
-        expected = outcome(with_library_generation(model), audio, settings)
-        same(outcome(model, audio, settings), expected, f"{tuple(audio.shape)} {settings}")
+        expected, where = outcome(with_library_generation(model), audio, settings), f"{tuple(audio.shape)} {settings}"
+        found = outcome(model, audio, settings)
+        if isinstance(expected, torch.Tensor) and not (found.shape == expected.shape and torch.equal(found, expected)):
+            # Hypotheses that tie to the last digits of float32: there the library in float64 says which is better.
+            exact = with_library_generation(copy.deepcopy(model).double())
+            expected, ties = outcome(exact, audio.double(), settings), ties + 1
+        same(found, expected, where)
         refused += isinstance(expected, str)
     assert refused < DRAWS / 4
+    assert ties <= 1
 
 
 def test_these_tests_reach_the_model_s_own_search_and_the_library_s() -> None:
