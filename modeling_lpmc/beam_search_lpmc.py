@@ -15,8 +15,8 @@ from __future__ import annotations
 import torch
 
 from .decoding_lpmc import DecoderWeights, TokenTree
+from .head_scores_lpmc import TokenScores
 from .search_plan_lpmc import SearchPlan
-from .token_scores_lpmc import TokenScores
 
 NEVER = -1.0e9  # the score of what does not count (the library's)
 PRUNE_STEPS = 8  # steps between two looks at what has died and who is done; each costs a copy of what lives

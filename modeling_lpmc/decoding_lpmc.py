@@ -25,9 +25,9 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
+from .head_scores_lpmc import Head
 from .memory_lpmc import FastMemory
 from .products_lpmc import Product, check_int8, packs, product_with
-from .token_scores_lpmc import Head
 
 PRECISIONS = ("native", "int8")  # native: as the weights are
 NODE_BUCKET = 64  # nodes; caches of compiled steps have multiples of it

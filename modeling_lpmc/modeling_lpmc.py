@@ -43,11 +43,11 @@ if TYPE_CHECKING:  # never run: transformers takes along the files that a file n
     from .audio_files_lpmc import UnreadableAudioError  # noqa: F401
     from .audio_track_lpmc import AudioTrack  # noqa: F401
     from .feature_extraction_lpmc import LpmcFeatureExtractor  # noqa: F401
+    from .head_scores_lpmc import Head  # noqa: F401
     from .licence_lpmc import APACHE_2  # noqa: F401
     from .memory_lpmc import FastMemory  # noqa: F401
     from .pipeline_lpmc import MusicCaptioningPipeline  # noqa: F401
     from .products_lpmc import product_with  # noqa: F401
-    from .token_scores_lpmc import Head  # noqa: F401
 
 IGNORED_LABEL = -100
 GENERATION_LENGTH = 128  # tokens; also for the weights trained at 110 (released inference)

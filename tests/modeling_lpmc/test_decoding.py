@@ -17,9 +17,9 @@ from torch import nn
 
 from modeling_lpmc import beam_search_lpmc, decoding_lpmc
 from modeling_lpmc.decoding_lpmc import TokenTree, decoder_weights
+from modeling_lpmc.head_scores_lpmc import Head
 from modeling_lpmc.memory_lpmc import FastMemory
 from modeling_lpmc.products_lpmc import product_with
-from modeling_lpmc.token_scores_lpmc import Head
 
 
 def test_new_weights_write_new_captions_however_they_were_written() -> None:
