@@ -74,16 +74,22 @@ class TokenScores:
         summed up a few blocks at a time: no float32 copy of all scores is made.
         """
         highest = self._highest.amax(0).float()
-        return highest[:, None], self._shifted_sum(highest).log_().float()[:, None]
+        # On a CPU looking costs nothing, and float32 scores of a usual size need no shift: one pass over them less.
+        usual = packs(self.scores) and bool((highest.abs() < UNSHIFTED).all())
+        log_sum = self._sum(None).log_() - highest if usual else self._sum(highest).log_()
+        return highest[:, None], log_sum.float()[:, None]
 
-    def _shifted_sum(self, highest: torch.Tensor) -> torch.Tensor:
-        """sum(exp(scores - highest)) of each row, float64 (rows,)."""
-        total = torch.zeros(highest.shape, dtype=torch.float64, device=highest.device)
+    def _sum(self, shift: torch.Tensor | None) -> torch.Tensor:
+        """sum(exp(scores - shift)) of each row, float64 (rows,)."""
+        total = torch.zeros(self.scores.shape[1], dtype=torch.float64, device=self.scores.device)
         limit = SUM_ELEMENTS.get(self.scores.device.type, SUM_ELEMENTS_ELSEWHERE)
         for part in self.scores.split(max(1, limit // self.scores[0].numel())):
             if self._scratch.shape != part.shape:
                 self._scratch = torch.empty(part.shape, dtype=torch.float32, device=part.device)
-            torch.sub(part, highest[:, None], out=self._scratch).exp_()
+            if shift is None:
+                torch.exp(part, out=self._scratch)
+            else:
+                torch.sub(part, shift[:, None], out=self._scratch).exp_()
             total += self._scratch.sum(2).double().sum(0)
         return total
 
@@ -155,7 +161,7 @@ class BlockedScores(TokenScores):
         if bool((highest.abs() < UNSHIFTED).all()):
             log_sum = self._unshifted.sum(1).log_() - highest
         else:
-            log_sum = self._shifted_sum(highest).log_()
+            log_sum = self._sum(highest).log_()
         return highest[:, None], log_sum.float()[:, None]
 
     def _look_again(self, tokens: torch.Tensor, rows: torch.Tensor) -> None:

@@ -133,6 +133,7 @@ class Place:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # background jobs of a shell ignore it
         )
 
     def shard(self, *options: str, **more: str | None) -> subprocess.Popen[str]:
