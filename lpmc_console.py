@@ -21,6 +21,7 @@ OWN_MODULES = {
     "hub_cards",
     "lpmc_dataset",
     "lpmc_evaluate",
+    "lpmc_hub",
     "lpmc_listening",
     "lpmc_pseudo_caption",
     "lpmc_quickstart",

@@ -6,6 +6,7 @@ decoded. A configuration and a split are named after the data set: `org/name:con
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from lpmc_errors import TableError
 
 USUAL_SPLITS = ("test", "validation", "valid", "train")  # looked for where several are there and none is named
 ROWS_AT_ONCE = 1_024
+MOST_FILES = 50_000  # in a folder that is taken for a data set: half a million clips are a thousand shards
 _SAVED = ("dataset_dict.json", "state.json")  # what `save_to_disk` leaves in a folder
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*")
 _HOW = "write FOLDER_OR_NAME:CONFIG:SPLIT"
@@ -48,6 +50,8 @@ def open_dataset(name: str, config: str | None = None, split: str | None = None)
                 raise TableError(name, f"has no configurations, not even {config}", "write FOLDER::SPLIT")
             found: Any = datasets.load_from_disk(name)
         else:
+            if folder.is_dir():
+                _check_size(folder)
             found = _loaded(name, config)
         chosen = _chosen_split(name, found, split) if isinstance(found, Mapping) else found
         return peek(":".join(filter(None, (name, config, split))), _rows(chosen))
@@ -55,6 +59,17 @@ def open_dataset(name: str, config: str | None = None, split: str | None = None)
         raise
     except Exception as error:  # the library raises anything, from KeyError to its own, for a data set that is wrong
         raise _fault(name, config, error) from error
+
+
+def _check_size(folder: Path) -> None:
+    """The library lists a folder to its last file before it says whether a data set is in it."""
+    files = 0
+    for _, _, names in os.walk(folder):
+        files += len(names)
+        if files > MOST_FILES:
+            raise TableError(
+                folder, f"is a folder of more than {MOST_FILES:,} files", "name the data set's own folder, or a file"
+            )
 
 
 def _loaded(name: str, config: str | None) -> Any:

@@ -12,7 +12,6 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 
 from lpmc_errors import LpmcError, MissingExtraError, UsageError
 from lpmc_files import write_json, write_text
+from lpmc_hub import hub_faults_named
 
 PACKAGE = Path(__file__).parent
 METRIC = "caption_metrics"  # the module that `evaluate` runs
@@ -30,7 +30,6 @@ PYTHON = "3.12"
 DISTRIBUTION, EXTRA = "lp-musiccaps", "metrics"
 _BESIDE = ("lpmc_errors", "lpmc_files")  # modules of the project that this package may import
 _REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/([A-Za-z0-9_][\w-]*)")
-_SIGN_IN = "sign in with `hf auth login`, or set HF_TOKEN to a token that may write there"
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ def publish_metric(
 
     from hub_cards import lint_metric
 
-    with tempfile.TemporaryDirectory() as folder, _hub_faults_named(repo_id):
+    with tempfile.TemporaryDirectory() as folder, hub_faults_named(repo_id, token):
         api = HfApi(token=token)
         api.whoami()  # raises for a wrong token, with which every repository looks as if it were not there
         try:
@@ -315,25 +314,3 @@ def requirements(packages: Mapping[str, str] | None = None) -> list[str]:
 
 def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
-
-
-@contextmanager
-def _hub_faults_named(repo_id: str) -> Iterator[None]:
-    """Turn what the client raises into one line for the person at the keyboard, with no token in it."""
-    from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
-
-    try:
-        yield
-    except OfflineModeIsEnabled as error:
-        raise LpmcError(repo_id, "HF_HUB_OFFLINE is set", "unset it to publish") from error
-    except LocalTokenNotFoundError as error:
-        raise LpmcError(repo_id, "no token was found", _SIGN_IN) from error
-    except HfHubHTTPError as error:
-        status = error.response.status_code
-        if status in (401, 403, 404):
-            raise LpmcError(repo_id, f"the Hub does not let you write there ({status})", _SIGN_IN) from error
-        raise LpmcError(repo_id, f"the Hub answered {status}", "try again later") from error
-    except (HTTPError, ConnectionError) as error:
-        raise LpmcError(
-            repo_id, f"the Hub cannot be reached ({type(error).__name__})", "check the network and HF_ENDPOINT"
-        ) from error

@@ -9,7 +9,6 @@ deletions. Small pushes need that last commit only. Whatever interrupts, the nex
 from __future__ import annotations
 
 import hashlib
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +18,8 @@ from typing import TypeVar
 from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete, HfApi
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, RevisionNotFoundError
 
-from lpmc_errors import Interrupted, LpmcError
+from lpmc_errors import Interrupted
+from lpmc_hub import HubError, without_secrets
 
 STAGING_BRANCH = "lpmc-push"  # holds large files until `main` takes them over; deleted then
 COMMIT_BYTES = 2_000_000_000  # sent between two commits of the branch; 90 GB make 45 of them
@@ -31,13 +31,7 @@ LONGEST_WAIT = 600  # seconds that the Hub may ask to wait before the run ends a
 _PASSING = frozenset({408, 429, 500, 502, 503, 504})  # answers that another attempt may change
 
 Progress = Callable[[int, int, str], None]  # bytes that are there, bytes in all, a word about the present step
-_TOKEN = re.compile(r"hf_\w+")
-_QUERY = re.compile(r"(?<=\w)\?[^\s'\"<>]+")
 _Result = TypeVar("_Result")
-
-
-class HubError(LpmcError):
-    """The Hub refused, could not be reached, or holds something that a push would damage."""
 
 
 class HubAwayError(Interrupted, HubError):
@@ -339,11 +333,6 @@ def patiently(
             wait = asked or float(2 ** (tries - 1))
             say(f"the Hub {what}; again in {wait:.0f} s")
             time.sleep(wait)
-
-
-def without_secrets(text: str) -> str:
-    """One line of a client's message, without tokens and without the queries of addresses, which may be signatures."""
-    return _TOKEN.sub("hf_...", _QUERY.sub("", " ".join(text.split())))
 
 
 def _cause(error: BaseException) -> HfHubHTTPError | HTTPError | OSError | None:

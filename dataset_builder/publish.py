@@ -9,26 +9,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import DatasetCard, HfApi, get_token
+from huggingface_hub import DatasetCard, HfApi
 from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    HTTPError,
-    LocalTokenNotFoundError,
-    OfflineModeIsEnabled,
     RepositoryNotFoundError,
 )
 from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
 from dataset_builder.hub_upload import (
-    HubError,
     HubUpload,
     LocalFiles,
     Progress,
     RemoteState,
     patiently,
     remote_state,
-    without_secrets,
 )
 from dataset_builder.publish_checks import check_audio_licences, check_private_content
 from hub_cards.croissant import CROISSANT_FILE
@@ -36,11 +29,11 @@ from hub_cards.facts import MAKING_FILE, PIPELINE_FILE, config_names, read_confi
 from hub_cards.lint import CARD, lint_dataset
 from hub_cards.render import LICENCES_FILE, gates
 from lpmc_errors import LpmcError, UsageError
+from lpmc_hub import HubError, hub_faults_named, without_secrets
 
 GATES = ("auto", "manual")  # how the Hub grants access: to everybody who asks, or after a look
 
 _REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*")
-_SIGN_IN = "sign in with `hf auth login`, or set HF_TOKEN to a token that may write there"
 _MODEL_CONFIG = "config.json"  # which a model directory has at its top, and a data set's does not
 _BESIDE_SHARDS = (MAKING_FILE, PIPELINE_FILE)  # sent with the shards of each configuration
 
@@ -125,7 +118,7 @@ def push_dataset(
     files = _checked_files(directory, repo_id, private, gated)
     configs = config_names(directory)
     api = HfApi(token=token)
-    with _hub_faults_named(repo_id, token), _quiet_client(say):
+    with hub_faults_named(repo_id, token), _quiet_client(say):
         plan = _plan(api, repo_id, files, configs, private, gated)
         if on_plan is not None:
             on_plan(plan)
@@ -164,7 +157,7 @@ def plan_push(
     """
     files = _checked_files(directory, repo_id, private, gated)
     api = HfApi(token=token)
-    with _hub_faults_named(repo_id, token), _quiet_client(lambda note: None):
+    with hub_faults_named(repo_id, token), _quiet_client(lambda note: None):
         return _plan(api, repo_id, files, config_names(directory), private, gated)
 
 
@@ -315,41 +308,3 @@ def _quiet_client(say: Callable[[str], None]) -> Iterator[None]:
             handler.removeFilter(heard)
         if bars:
             enable_progress_bars()
-
-
-@contextmanager
-def _hub_faults_named(repo_id: str, token: str | None) -> Iterator[None]:
-    """Turn what the client raises into one line for the person at the keyboard, with no token in it."""
-    token = token or get_token()
-    try:
-        yield
-    except UnicodeEncodeError:  # of the header that carries it
-        raise HubError(repo_id, "the token holds characters that no token has", _SIGN_IN) from None
-    except LpmcError as error:
-        if token and token in str(error):
-            raise HubError(repo_id, str(error).replace(token, "hf_...")) from None
-        raise
-    except OfflineModeIsEnabled as error:
-        raise HubError(repo_id, "HF_HUB_OFFLINE is set", "unset it to publish") from error
-    except LocalTokenNotFoundError as error:
-        raise HubError(repo_id, "no token was found", _SIGN_IN) from error
-    except GatedRepoError as error:
-        raise HubError(repo_id, "is gated and your account has no access", "ask for access on its page") from error
-    except HfHubHTTPError as error:
-        status = error.response.status_code
-        if status == 401:
-            raise HubError(repo_id, "the Hub does not know the token, or none was given (401)", _SIGN_IN) from error
-        if status == 403:
-            raise HubError(repo_id, "your token may not write there (403)", _SIGN_IN) from error
-        if isinstance(error, RepositoryNotFoundError) or status == 404:
-            raise HubError(repo_id, "not found on the Hub, or not visible with this token (404)", _SIGN_IN) from error
-        raise HubError(repo_id, f"the Hub answered {status}: {_said(error, token)}") from error
-    except (HTTPError, ConnectionError) as error:
-        raise HubError(
-            repo_id, f"the Hub cannot be reached ({_said(error, token)})", "check the network and HF_ENDPOINT"
-        ) from error
-
-
-def _said(error: Exception, token: str | None) -> str:
-    text = (error.server_message if isinstance(error, HfHubHTTPError) else None) or str(error)
-    return without_secrets(text.replace(token, "hf_...") if token else text)

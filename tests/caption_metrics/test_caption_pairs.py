@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import small_corpus
 
-from caption_metrics import pair_files
+from caption_metrics import pair_datasets, pair_files
 from caption_metrics.pairs import Pair, iterate_pairs, read_captions_file, read_pairs
 from dataset_builder.build import build_dataset
 from lpmc_errors import TableError
@@ -311,6 +311,19 @@ def test_a_built_directory_is_read_by_configuration_and_split(tmp_path: Path) ->
     assert read_pairs(f"{tmp_path}/built::train", **columns) == pairs, "the default configuration"
     with pytest.raises(TableError, match="has no configuration tiny"):
         read_pairs(f"{tmp_path}/built:tiny", **columns)
+
+
+def test_a_folder_of_everything_is_refused_before_it_is_listed_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pair_datasets, "MOST_FILES", 3)
+    (tmp_path / "deep").mkdir()
+    for number in range(4):
+        (tmp_path / "deep" / f"{number}.jsonl").write_text(json.dumps(ROWS[0]))
+    with pytest.raises(TableError, match="is a folder of more than 3 files"):
+        read_pairs(tmp_path)
+    (tmp_path / "deep" / "0.jsonl").unlink()
+    assert len(read_pairs(tmp_path / "deep")) == 3
 
 
 def test_a_folder_that_holds_no_data_set_and_a_name_that_is_nowhere_are_named(tmp_path: Path) -> None:

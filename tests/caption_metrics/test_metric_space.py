@@ -180,7 +180,12 @@ def test_publishing_again_takes_away_what_went_and_leaves_other_people_s_spaces_
         assert "is no name for the metric's Space" in publisher.run(f"answer = publish({repo_id!r})")
     for token, status in (("hf_wrong", 401), ("hf_guest", 403)):
         said = publisher.run(f"answer = publish('org/caption-metrics', token={token!r})")
-        assert said.startswith(f"LpmcError: org/caption-metrics: the Hub does not let you write there ({status})"), said
+        assert said.startswith("HubError: org/caption-metrics: "), said
+        assert f"({status})" in said
+        assert token not in said
+    hub.fail("GET /api/", status=200)  # with no JSON, as a page to sign in to a network
+    said = publisher.run("answer = publish('org/caption-metrics')")
+    assert said.startswith("HubError: org/caption-metrics: what answered for the Hub is not the Hub"), said
 
 
 def test_pairs_are_read_from_a_data_set_on_the_hub_by_configuration_and_split(

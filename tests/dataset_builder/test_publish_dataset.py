@@ -169,6 +169,14 @@ def test_what_the_hub_refuses_becomes_one_line_without_the_token(hub, pusher, da
     assert "(401)" in signed_out or "no token was found" in signed_out
 
 
+def test_a_page_that_answers_for_the_hub_is_named(hub, pusher, dataset):
+    hub.fail("GET /api/whoami", 1, status=429, headers={"Retry-After": "0"})
+    hub.fail("GET /api/", status=200)  # with no JSON, as a page to sign in to a network
+    answer = pusher.push(dataset, REPO)
+    assert answer.startswith(f"HubError(1): {REPO}: what answered for the Hub is not the Hub")
+    assert "\n" not in answer
+
+
 def test_a_hub_that_cannot_be_reached_and_offline_mode_are_named(hub, pusher, dataset, tmp_path, monkeypatch):
     with HubDouble() as gone:
         environment = gone.environment(tmp_path / "home")

@@ -12,7 +12,7 @@ import pytest
 import torch
 from small_captioner import features, small_config, small_model
 from transformers import GenerationConfig
-from transformers.cache_utils import EncoderDecoderCache
+from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
 from modeling_lpmc import LpmcForConditionalGeneration, LpmcModel
 from modeling_lpmc.layers_lpmc import channels_last_convolution, filled_up_product, sinusoids
@@ -156,8 +156,14 @@ def test_beams_leave_the_cross_attention_cache_in_place(monkeypatch: pytest.Monk
     def refuse(*_: object) -> None:
         raise AssertionError("both caches were reordered")
 
+    reordered = []
+    plain = DynamicCache.reorder_cache
     monkeypatch.setattr(EncoderDecoderCache, "reorder_cache", refuse)
-    small_model().generate(input_features=features(2), max_length=8)
+    monkeypatch.setattr(DynamicCache, "reorder_cache", lambda *said: reordered.append(plain(*said)))
+    model = small_model()
+    model.own_search = False  # the library's search, which has caches to reorder
+    model.generate(input_features=features(2), max_length=8)
+    assert reordered, "that of the decoder's own tokens was"
 
 
 @pytest.mark.parametrize("tokens", [16, 21])
