@@ -86,6 +86,21 @@ def bootstrap_together(
     }
 
 
+def drawn_blocks(
+    table: CaptionTable, columns: Sequence[str], *, samples: int = SAMPLES, seed: int = 0
+) -> Iterator[tuple[Numbers, Numbers]]:
+    """The draws of `bootstrap` and what they fall on, in blocks of captions: weights (samples, rows), (rows, columns).
+
+    For sums over parts of the captions. Of no captions there are no blocks.
+    """
+    if not len(table):
+        return
+    starts = range(0, samples, _TOGETHER)
+    drawn = [_bootstrap_weights(len(table), min(_TOGETHER, samples - first), seed, first) for first in starts]
+    for *weights, rows in zip(*drawn, _fixed_blocks(table, columns), strict=True):
+        yield np.concatenate(weights), rows
+
+
 def interval(samples: Numbers, level: float = LEVEL) -> tuple[float, float]:
     """The percentile interval of bootstrap samples, over those on which the score is defined; NaN where none is."""
     defined = samples[~np.isnan(samples)]

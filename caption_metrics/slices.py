@@ -8,7 +8,7 @@ reaches on the other half, which no selection has made smaller.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,14 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caption_metrics.measures import COUNT, CaptionTable, Measure, Numbers
+from caption_metrics.significance import SAMPLES, drawn_blocks
 from caption_metrics.slice_labels import SliceLabels
 from lpmc_errors import TableError
 
 SMALLEST = 30  # captions; a share of one half is then known to +-18 points (95 %), of 96 captions to +-10
-SAMPLES = 1_000  # bootstrap resamples
 CROSS_FITS = 50  # random halvings for the unselected value of the worst slice
 CONFIDENCE = 0.95
-_CHUNK = 2_048  # captions whose weights are drawn together: 1,000 x 2,048 numbers are 16 MB; part of the seed's meaning
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ class SliceReport:
     def signature(self) -> str:
         """How the intervals were made."""
         return (
-            f"bootstrap:poisson|samples:{self.samples}|seed:{self.seed}|interval:95%|"
+            f"bootstrap:percentile|samples:{self.samples}|seed:{self.seed}|interval:95%|"
             f"differences:max-T over the slices of a dimension|smallest:{self.smallest}"
         )
 
@@ -117,10 +116,10 @@ class SliceReport:
                 *(
                     (
                         *(worst.dimension, worst.measure, f"{worst.label} (of {worst.slices})", str(worst.n)),
-                        *(_number(worst.value), _number(worst.overall)),
+                        *(_percent(worst.value), _percent(worst.overall)),
                         _bounded(worst.ratio, worst.ratio_low, worst.ratio_high),
-                        _bounded(worst.difference, worst.difference_low, worst.difference_high),
-                        *(_number(worst.p), _number(worst.unselected)),
+                        _bounded(worst.difference, worst.difference_low, worst.difference_high, _percent),
+                        *(_number(worst.p), _percent(worst.unselected)),
                     )
                     for worst in self.worst
                 ),
@@ -133,6 +132,7 @@ class SliceReport:
             lines[-1] += f"; fewer than {self.smallest} captions, not scored: {few}." if few else "."
         lines += [
             "",
+            "Scores and differences in percent.",
             "* differs from all captions by an interval that holds for all slices of its dimension at once. "
             "unselected: what the slice that is worst on a random half of the captions reaches on the other half.",
             f"Signature: {self.signature}",
@@ -142,10 +142,13 @@ class SliceReport:
     def _table(self, dimension: str) -> list[str]:
         cells = {(score.label, score.measure): score for score in self.scores if score.dimension == dimension}
         sizes = {label: score.n for (label, _), score in cells.items()}
-        rows = [(dimension, "n", *self.overall), ("all", str(self.n), *(_bounded(*v) for v in self.overall.values()))]
+        rows = [
+            (dimension, "n", *self.overall),
+            ("all", str(self.n), *(_bounded(*v, _percent) for v in self.overall.values())),
+        ]
         for label, n in sizes.items():
             found = [cells[label, measure] for measure in self.overall]
-            rows.append((label, str(n), *(_bounded(s.value, s.low, s.high) + "*" * s.differs for s in found)))
+            rows.append((label, str(n), *(_bounded(s.value, s.low, s.high, _percent) + "*" * s.differs for s in found)))
         return _markdown_rows(rows)
 
 
@@ -170,8 +173,9 @@ def slice_report(
 ) -> SliceReport:
     """Score the slices of `table` (one row a caption, in the order of the labels) on every measure that can be better.
 
-    Captions are drawn again with Poisson weights (`samples` times, from `seed`), the same weights for a slice and for
-    the whole, in one pass over the table. Slices with fewer than `smallest` captions are named and not scored.
+    Captions are drawn again as for the card (`significance.bootstrap`, `samples` times, from `seed`), the same ones for
+    a slice and for the whole, in one pass over the table. Slices with fewer than `smallest` captions are named and not
+    scored.
     Raises `TableError` when the labels do not fit the table.
     """
     for dimension, each in slices.labels.items():
@@ -248,8 +252,7 @@ def _resampled(
     observed = np.zeros((slices, len(columns)))
     drawn = np.zeros((samples, slices, len(columns)))
     halves = np.zeros((CROSS_FITS, slices, len(columns)))
-    for rows in _chunks(table, columns):
-        weights = random.poisson(1.0, (samples, len(rows))).astype(float)
+    for weights, rows in drawn_blocks(table, columns, samples=samples, seed=seed):
         half = random.integers(0, 2, (CROSS_FITS, len(rows))).astype(float)
         for number, chosen in enumerate(members[:, start : start + len(rows)]):
             observed[number] += rows[chosen].sum(axis=0)
@@ -261,18 +264,6 @@ def _resampled(
         return {name: values[..., place] for place, name in enumerate(columns)}
 
     return _Sums(named(observed), named(drawn), named(halves), named(observed - halves))
-
-
-def _chunks(table: CaptionTable, columns: Sequence[str]) -> Iterator[Numbers]:
-    """The chosen columns as (captions, columns), `_CHUNK` captions at a time whatever the table's own blocks."""
-    waiting = np.zeros((0, len(columns)))
-    for block in table.blocks():
-        waiting = np.concatenate([waiting, np.stack([block[name] for name in columns], axis=1)])
-        while len(waiting) >= _CHUNK:
-            yield waiting[:_CHUNK]
-            waiting = waiting[_CHUNK:]
-    if len(waiting):
-        yield waiting
 
 
 @dataclass(frozen=True)
@@ -367,5 +358,11 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def _bounded(value: float | None, low: float | None, high: float | None) -> str:
-    return "-" if value is None else f"{value:.3f} [{_number(low)}, {_number(high)}]"
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.2f}"
+
+
+def _bounded(
+    value: float | None, low: float | None, high: float | None, shown: Callable[[float | None], str] = _number
+) -> str:
+    return "-" if value is None else f"{shown(value)} [{shown(low)}, {shown(high)}]"

@@ -10,6 +10,7 @@ import pytest
 
 from caption_metrics.measures import CaptionTable, Measure, ratio
 from caption_metrics.pairs import Pair
+from caption_metrics.significance import bootstrap, interval
 from caption_metrics.slice_labels import SliceLabels, slice_labels
 from caption_metrics.slices import SliceReport, slice_report
 from lpmc_errors import TableError
@@ -118,6 +119,8 @@ def test_values_are_those_of_the_captions_of_the_slice_alone() -> None:
     values = {(score.label, score.measure): score.value for score in found.scores}
     assert values == {("jazz", "right"): 1.0, ("rap", "right"): 0.25, ("jazz", "wrong"): 0.0, ("rap", "wrong"): 0.75}
     assert found.overall["right"][0] == pytest.approx(0.55)
+    whole = interval(bootstrap(table(correct), [RIGHT], samples=50, seed=0)["right"])
+    assert found.overall["right"][1:] == pytest.approx(whole), "the interval that the card prints"
     assert {worst.measure: worst.label for worst in found.worst} == {"right": "rap", "wrong": "rap"}
     assert found.worst[0].ratio == pytest.approx(0.25 / 0.55)
 
@@ -258,5 +261,5 @@ def test_a_report_is_json_and_markdown_with_how_it_was_made() -> None:
     assert found.rows()[0]["dimension"] == "genre"
     text = found.markdown()
     assert "| rap/trap | 200 |" in text  # a bar in a label would break the table
-    assert "0.199" in text or f"{found.worst[0].value:.3f}" in text
+    assert f"| {100 * found.worst[0].value:.2f} |" in text
     assert "]* |" in text
