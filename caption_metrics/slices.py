@@ -133,7 +133,7 @@ class SliceReport:
         lines += [
             "",
             "Scores and differences in percent.",
-            "* differs from all captions by an interval that holds for all slices of its dimension at once. "
+            "`*`: differs from all captions by an interval that holds for all slices of its dimension at once. "
             "unselected: what the slice that is worst on a random half of the captions reaches on the other half.",
             f"Signature: {self.signature}",
         ]
