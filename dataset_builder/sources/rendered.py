@@ -24,13 +24,12 @@ from lpmc_files import atomic_path, write_json
 
 from .rendered_captions import REFERENCE_STYLE, reference_caption
 from .rendered_composer import Arrangement, compose
+from .rendered_facts import ClipFacts
 from .rendered_genres import GENRES
 from .rendered_player import SOUNDFONT, play, soundfont_path
 
 SOURCE = "rendered"
 COMPOSER_VERSION = 1  # raised with every change that makes the clips sound different: older clips are rendered anew
-SLOW_BELOW_BPM = 90  # andante ends about here
-FAST_ABOVE_BPM = 120  # allegro begins about here
 LICENCE = (
     "synthetic: composed and rendered by lp-musiccaps (Apache-2.0) with the SoundFont TimGM6mb.sf2, "
     "itself GPL-2.0 (Tim Brechbill, David Bolton)"
@@ -41,13 +40,6 @@ SHORTEST_S, LONGEST_S = 1.0, 600.0
 LOWEST_HZ, HIGHEST_HZ = 8_000, 48_000
 
 Progress = Callable[[int, int], None]
-
-
-def tempo_word(bpm: float) -> str:
-    """`slow tempo` below 90 BPM, `fast tempo` above 120 BPM, `medium tempo` between."""
-    if bpm < SLOW_BELOW_BPM:
-        return "slow tempo"
-    return "fast tempo" if bpm > FAST_ABOVE_BPM else "medium tempo"
 
 
 def split_of(index: int) -> str:
@@ -63,29 +55,20 @@ def arrange(index: int, seed: int, duration_s: float) -> Arrangement:
 
 def describe(arrangement: Arrangement, index: int, seed: int) -> TaggedTrack:
     """What is known of a clip: its tags, a reference caption and the exact facts."""
-    tempo, key = tempo_word(arrangement.bpm), arrangement.key.name
-    caption = reference_caption(
+    facts = ClipFacts(
         genre=arrangement.genre,
         mood=arrangement.mood,
-        instruments=arrangement.instruments,
+        instruments=tuple(arrangement.instruments),
         melody=arrangement.melody,
-        tempo=tempo,
-        key=key,
+        bpm=arrangement.bpm,
+        key=arrangement.key.name,
         metre=arrangement.metre,
-        rng=Random(f"{seed}:{index}:caption"),
     )
+    caption = reference_caption(facts, Random(f"{seed}:{index}:caption"))
     track_id = f"rendered-{seed}-{index:05d}"
     return TaggedTrack(
         track_id=track_id,
-        tags=(
-            arrangement.genre,
-            arrangement.mood,
-            *arrangement.instruments,
-            tempo,
-            key,
-            f"{arrangement.metre} time",
-            "instrumental",
-        ),
+        tags=facts.tags,
         split=split_of(index),
         source=SOURCE,
         licence=LICENCE,
@@ -97,7 +80,7 @@ def describe(arrangement: Arrangement, index: int, seed: int) -> TaggedTrack:
             "instruments": list(arrangement.instruments),
             "melody": arrangement.melody,
             "bpm": arrangement.bpm,
-            "key": key,
+            "key": facts.key,
             "metre": arrangement.metre,
             "seed": seed,
             "index": index,

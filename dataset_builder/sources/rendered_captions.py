@@ -8,24 +8,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from random import Random
 
+from .rendered_facts import ClipFacts
+
 REFERENCE_STYLE = "grammar"
 
 _PLURALS = frozenset({"drums", "strings", "bells", "maracas", "claves", "cymbals"})
 _NOUNS = {"ballad": ("ballad",), "march": ("march",)}  # "a march piece" is no English
 
 
-def reference_caption(
-    *,
-    genre: str,
-    mood: str,
-    instruments: Sequence[str],
-    melody: str | None,
-    tempo: str,
-    key: str,
-    metre: str,
-    rng: Random,
-) -> str:
-    """One or two sentences about a clip. `tempo` is a phrase such as `slow tempo`, `metre` one such as `4/4`."""
+def reference_caption(facts: ClipFacts, rng: Random) -> str:
+    """One or two sentences about a clip."""
+    genre, mood, instruments, melody = facts.genre, facts.mood, facts.instruments, facts.melody
+    tempo, key, metre = facts.tempo, facts.key, facts.metre
     nouns = _NOUNS.get(genre, (f"{genre} piece", f"{genre} track", f"{genre} tune"))
     noun = rng.choice(nouns)
     others = [instrument for instrument in instruments if instrument != melody]

@@ -17,7 +17,8 @@ import soundfile
 pytest.importorskip("pretty_midi", reason="the SoundFont comes with the extra `render`")
 
 from dataset_builder.sources import rendered, rendered_player
-from dataset_builder.sources.rendered import arrange, describe, read_rendered, render_corpus, split_of, tempo_word
+from dataset_builder.sources.rendered import arrange, describe, read_rendered, render_corpus, split_of
+from dataset_builder.sources.rendered_facts import tempo_word
 from dataset_builder.sources.rendered_genres import GENRES
 from dataset_builder.sources.rendered_instruments import DRUM_KEYS, INSTRUMENTS
 from dataset_builder.sources.rendered_player import play, soundfont_path
