@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -351,12 +351,22 @@ def _making(
         without_audio=tuple(tally.failed_audio),
         doubtful_audio=tuple(tally.doubtful_audio),
         withheld_audio=dict(sorted(tally.withheld.items())),
+        rendered=_by_kind(tally.rendered),
         left_out=left_out,
         allowed_leaks=allowed_leaks,
         pipeline=pipeline,
         quality=ledger.get("by_instruction", {}),
         alarms=tuple(ledger.get("alarms", ())),
     )
+
+
+def _by_kind(counts: Mapping[str, int]) -> dict[str, dict[str, int]]:
+    """`{"kind\\0value": count}` as `{"kind": {"value": count}}`, sorted."""
+    kinds: dict[str, dict[str, int]] = {}
+    for name, count in sorted(counts.items()):
+        kind, _, value = name.partition("\0")
+        kinds.setdefault(kind, {})[value] = count
+    return kinds
 
 
 def _publishable(value: Any) -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
@@ -77,7 +77,8 @@ class ShardTask:
         return self.parquet.with_suffix(".json")
 
 
-_COUNTERS = ("sources", "licences", "template_captions", "models", "wordings", "withheld")
+_COUNTERS = ("sources", "licences", "template_captions", "models", "wordings", "withheld", "rendered")
+_RENDERED_FACTS = ("genre", "mood", "key", "metre", "instruments", "effects", "soundfonts")  # counted for the card
 
 
 @dataclass
@@ -94,6 +95,7 @@ class Tally:
     wordings: Counter[str] = field(default_factory=Counter)
     embedded: int = 0
     withheld: Counter[str] = field(default_factory=Counter)  # licence -> tracks
+    rendered: Counter[str] = field(default_factory=Counter)  # kind of fact and its value, joined by NUL -> tracks
     failed_audio: list[tuple[str, str]] = field(default_factory=list)
     doubtful_audio: list[tuple[str, str]] = field(default_factory=list)
 
@@ -117,6 +119,14 @@ class Tally:
         named = pc.binary_join_element_wise(wording, pa.scalar(" ("), version, pa.scalar(")"), "")
         self.wordings.update(_counts(named.filter(pc.not_equal(_or_else(wording, ""), ""))))
         self.models.pop("", None)  # a failed request has no model that answered
+
+    def add_facts(self, facts: Iterable[str | None]) -> None:
+        """Count the facts of rendered clips by their JSON column."""
+        for text in facts:
+            known = json.loads(text) if text else {}
+            for kind in _RENDERED_FACTS:
+                values = known.get(kind) or ([] if kind != "effects" else ["none"])
+                self.rendered.update(f"{kind}\0{value}" for value in ([values] if isinstance(values, str) else values))
 
     def add(self, other: Tally) -> None:
         """Add the counts of another shard."""
@@ -175,6 +185,8 @@ def write_shard(task: ShardTask, report: Report) -> None:
                 texts = lp_musiccaps.captions_of(chunk, captions, task.spans)
                 columns = lp_musiccaps.published_columns(task.layout, task.instructions, chunk, texts, task.audio_root)
                 tally.add_rows(columns["provenance"])
+                if task.layout == "rendered":
+                    tally.add_facts(columns["facts"].to_pylist())
                 for start, audio in _audio_groups(task, chunk, tally):
                     part = {name: values.slice(start, len(audio)) for name, values in columns.items()}
                     table = lp_musiccaps.as_table({**part, "audio": audio}, schema)

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 MAKING_FILE = "build.json"  # beside the Parquet of each configuration: how it was made
 PIPELINE_FILE = "pipeline.json"  # beside it: the run that made the captions, as `lpmc pseudo-caption` told it
 SHARD_NAME = re.compile(r"(?P<split>\w+(?:\.\w+)*)-(?P<index>\d{5})-of-(?P<count>\d{5})\.parquet")
-_SPLIT_ORDER = ("train", "valid", "validation", "test")
+_SPLIT_ORDER = ("train", "valid", "validation", "test", "ood")
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class Making:
     quality: dict[str, Any] = field(default_factory=dict)  # instruction -> what its captions are like, with intervals
     alarms: tuple[str, ...] = ()  # what a careful reader should look at first
     withheld_audio: dict[str, int] = field(default_factory=dict)  # licence -> tracks whose audio was left out for it
+    rendered: dict[str, dict[str, int]] = field(default_factory=dict)  # of rendered clips: fact -> value -> tracks
     left_out: dict[str, int] = field(default_factory=dict)  # kind of split leak -> training tracks left out for it
     allowed_leaks: dict[str, int] = field(default_factory=dict)  # kind of split leak -> training tracks kept
 

@@ -22,7 +22,7 @@ class ClipFacts:
     Attributes:
         instruments: what is heard, each once, in the order of the band; never empty.
         melody: which of them carries the melody; None where none does.
-        bpm: quarter notes a minute. key: `a minor`. metre: `4/4`.
+        bpm: beats a minute: quarter notes, in 6/8 and 12/8 dotted quarters. key: `a minor`. metre: `4/4`.
         texture: `sparse texture` and the like; None where nothing marked can be said.
         effects: what was done to the sound (`reverb`, `noisy`), in the words of a tag; may be empty.
 

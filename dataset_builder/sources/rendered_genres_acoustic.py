@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from .rendered_composer import Chair, Genre, Mood
-from .rendered_parts import TRIPLET_SWING, bass, chords, drums, melody, walking_bass
+from .rendered_parts import TRIPLET_SWING, bass, drums, walking_bass
+from .rendered_parts_harmony import chords
+from .rendered_parts_melody import melody
 from .rendered_theory import MAJOR, MINOR
 
 JAZZ = Genre(
@@ -14,13 +16,27 @@ JAZZ = Genre(
         Mood("playful", MAJOR, 150, 208, 1.0),
     ),
     {
-        MAJOR: ("Imaj7 vi7 ii7 V7", "Imaj7 VI7 ii7 V7", "ii7 V7 Imaj7 Imaj7", "iii7 VI7 ii7 V7"),
-        MINOR: ("i7 iv7 iim7b5 V7", "iim7b5 V7 i7 i7", "i7 VImaj7 iim7b5 V7"),
+        MAJOR: (
+            "Imaj7 vi7 ii7 V7",
+            "Imaj7 VI7 ii7 V7",
+            "ii7 V7 Imaj7 Imaj7",
+            "iii7 VI7 ii7 V7",
+            "Imaj7 #idim7 ii7 V7",
+            "Imaj7 IV7 iii7_VI7 ii7_V7",
+            "I6 IV7 iii7_VI7 ii7_V13",
+        ),
+        MINOR: (
+            "i7 iv7 iim7b5 V7",
+            "iim7b5 V7 i7 i7",
+            "i7 VImaj7 iim7b5 V7",
+            "i6 iv7 VII7 IIImaj7",
+            "i9 IV9 iim7b5 V7b9",
+        ),
     },
     (
         Chair(
             "drums",
-            ("jazz drums",),
+            ("jazz drums", "brushed drums"),
             drums(
                 ride=("X...x.o.X...x.o.", "X...x.x.X...x.x.", "X...x.x.x.x."),
                 pedal_hat=("....x.......x...", "....x...x..."),
@@ -46,7 +62,7 @@ JAZZ = Genre(
         ),
         Chair(
             "melody",
-            ("saxophone", "trumpet", "vibraphone", "clarinet"),
+            ("saxophone", "soprano saxophone", "trumpet", "vibraphone", "clarinet"),
             melody(
                 "x---..x-x---....",
                 "x-x-x---x-x---..",
@@ -65,6 +81,33 @@ JAZZ = Genre(
     swing=TRIPLET_SWING,
     looseness=0.012,
     room_s=0.8,
+    form="jazz",
+    solos=(
+        (
+            Chair(
+                "chords",
+                ("piano",),
+                chords(
+                    "b---x---f---x---", "b-x-..x-f-..x-x-", "b---x---x---", low=52, voices=4, detached=0.7, velocity=76
+                ),
+                -4.0,
+            ),
+            Chair(
+                "melody",
+                ("piano",),
+                melody(
+                    "x---..x-x---....",
+                    "x-x-x---x-x---..",
+                    "x-x-x-x-x---x-x-",
+                    "x-x-x---..x-",
+                    low=65,
+                    high=88,
+                    rest=0.1,
+                ),
+                0.0,
+            ),
+        ),
+    ),
 )
 
 BOSSA_NOVA = Genre(
@@ -75,8 +118,15 @@ BOSSA_NOVA = Genre(
         Mood("cheerful", MAJOR, 130, 148, 1.0),
     ),
     {
-        MAJOR: ("Imaj7 II7 ii7 V7", "Imaj9 vi7 ii7 V7", "Imaj7 Imaj7 ii7 V7"),
-        MINOR: ("i7 iv7 VII7 IIImaj7", "i7 iim7b5 V7 i7", "i7 iv7 i7 V7"),
+        MAJOR: (
+            "Imaj7 II7 ii7 V7",
+            "Imaj9 vi7 ii7 V7",
+            "Imaj7 Imaj7 ii7 V7",
+            "Imaj7 bVII9 Imaj7 VI7b9",
+            "I6 #idim7 ii7 V7",
+            "Imaj9 iv6 iii7 VI7_ii7",
+        ),
+        MINOR: ("i7 iv7 VII7 IIImaj7", "i7 iim7b5 V7 i7", "i7 iv7 i7 V7", "i9 IV9 i9 V7b9", "i7 VImaj7 iim7b5 V7"),
     },
     (
         Chair(
@@ -100,83 +150,23 @@ BOSSA_NOVA = Genre(
         ),
         Chair(
             "melody",
-            ("flute", "piano", "vibraphone", "saxophone"),
+            ("flute", "piano", "vibraphone", "soprano saxophone", "saxophone"),
             melody("x-----x-x-------", "x---x-x-..x-x---", "x-x-..x---x-x-..", low=60, high=84, rest=0.1),
             0.0,
         ),
     ),
     looseness=0.01,
     room_s=0.7,
-)
-
-CLASSICAL = Genre(
-    "classical",
-    (
-        Mood("melancholic", MINOR, 60, 84, 0.2),
-        Mood("elegant", MAJOR, 92, 120, 0.6),
-        Mood("lively", MAJOR, 122, 148, 1.0),
-    ),
-    {
-        MAJOR: ("I IV V7 I", "I vi ii V7", "I V7 I V7", "I IV I V7"),
-        MINOR: ("i iv V7 i", "i VI iv V7", "i V7 i V7"),
-    },
-    (
-        Chair(
-            "melody",
-            ("violin",),
-            melody(
-                "x-------x---x---",
-                "x---x-x-x---x---",
-                "x-x-x-x-x---x---",
-                "x-x-xxxxx-x-x-x-",
-                "x-------x---",
-                "x---x-x-x---",
-                "x-x-x-x-x-x-",
-                low=67,
-                high=90,
-                detached=0.97,
+    solos=(
+        (
+            Chair(
+                "chords",
+                ("nylon guitar",),
+                chords("b-.x-.x-b-.x-.x-", "b.x..x.xb.x..x.x", "bx.x.x.xb.x.xx.x", low=52, voices=4, strum=0.008),
+                0.0,
             ),
-            0.0,
-        ),
-        Chair(
-            "second",
-            ("violin",),
-            chords(
-                "3---------------",
-                "3---3---3---3---",
-                "1-3-2-3-1-3-2-3-",
-                "3-----------",
-                "..3-3-..3-3-",
-                low=60,
-                voices=3,
-            ),
-            -5.0,
-        ),
-        Chair(
-            "middle",
-            ("viola",),
-            chords(
-                "2-------1-------",
-                "2---2---2---2---",
-                "..2-..2-..2-..2-",
-                "2-----------",
-                "..2-2-..2-2-",
-                low=53,
-                voices=3,
-            ),
-            -4.0,
-        ),
-        Chair(
-            "bass",
-            ("cello",),
-            bass("r---------------", "r-------5-------", "r---3---5---3---", "r-----------", "r---3---5---"),
-            -2.0,
         ),
     ),
-    metres=("4/4", "3/4"),
-    looseness=0.012,
-    room_s=1.4,
-    room_level=0.25,
 )
 
 BALLAD = Genre(
@@ -187,19 +177,20 @@ BALLAD = Genre(
         Mood("romantic", MAJOR, 62, 80, 0.8),
     ),
     {
-        MAJOR: ("I V vi IV", "I iii IV V", "I vi IV V", "Iadd9 IVmaj7"),
-        MINOR: ("i VI III VII", "i iv VII III", "i VI iv V"),
+        MAJOR: ("I V vi IV", "I iii IV V", "I vi IV V", "Iadd9 IVmaj7", "I V/vi vi IV", "I iii IV iv", "vi IV I V"),
+        MINOR: ("i VI III VII", "i iv VII III", "i VI iv V", "i v VI iv", "i VII VI V"),
     },
     (
         Chair(
             "chords",
-            ("piano",),
+            ("piano", "piano", "electric piano", "steel guitar"),
             chords(
                 "b-----2-3-------",
                 "b-1-2-3-4-3-2-3-",
                 "b-12341-b-1-2343",
                 "b-1-3-2-3-1-",
                 "b-1-2-3-4-2-",
+                "6/8 b-2-3-4-3-2-",
                 low=50,
                 voices=4,
                 velocity=70,
@@ -208,25 +199,85 @@ BALLAD = Genre(
         ),
         Chair(
             "melody",
-            ("piano",),
+            ("piano", "cello", "soprano saxophone", "english horn", "clean guitar", "oboe"),
             melody(
                 "x-------x---x---",
                 "x-----x-x---x-x-",
                 "x---x-x---x-x-x-",
                 "x-------x---",
                 "x---x-x-x-x-",
-                low=67,
-                high=88,
-                detached=1.0,
+                "6/8 x-----x---x-",
+                low=64,
+                high=86,
+                rest=0.1,
+                ornament=0.1,
             ),
             0.0,
         ),
-        Chair("pads", ("strings",), chords("x---------------", "x-----------", low=55, voices=3), -8.0, 0.3),
+        Chair(
+            "pads",
+            ("strings", "slow strings"),
+            chords("x---------------", "x-----------", "6/8 x-----------", low=55, voices=3),
+            -7.0,
+            0.5,
+        ),
+        Chair(
+            "bass",
+            ("fretless bass", "double bass"),
+            bass("r---------------", "r-----r-5-------", "r-----------", "r-------5---", "6/8 r-----5-----"),
+            -3.0,
+            0.4,
+        ),
+        Chair(
+            "drums",
+            ("brushed drums", "drums"),
+            drums(
+                kick=("X.......X.......", "X...........", "6/8 X..........."),
+                rim=("....x.......x...", "........x...", "6/8 ......x....."),
+                closed_hat=("x...x...x...x...", "x.x.x.x.x.x.x.x.", "x...x...x...", "6/8 x.x.x.x.x.x."),
+            ),
+            -7.0,
+            0.35,
+        ),
     ),
-    metres=("4/4", "4/4", "3/4"),
-    looseness=0.018,
+    metres=("4/4", "4/4", "3/4", "6/8"),
+    looseness=0.015,
     room_s=1.2,
     room_level=0.2,
+    solos=(
+        (
+            Chair(
+                "chords",
+                ("piano",),
+                chords(
+                    "b-----2-3-------",
+                    "b-1-2-3-4-3-2-3-",
+                    "b-12341-b-1-2343",
+                    "b-1-3-2-3-1-",
+                    "6/8 b-2-3-4-3-2-",
+                    low=50,
+                    voices=4,
+                    velocity=70,
+                ),
+                -3.0,
+            ),
+            Chair(
+                "melody",
+                ("piano",),
+                melody(
+                    "x-------x---x---",
+                    "x-----x-x---x-x-",
+                    "x---x-x---x-x-x-",
+                    "x-------x---",
+                    "6/8 x-----x---x-",
+                    low=67,
+                    high=88,
+                    rest=0.1,
+                ),
+                0.0,
+            ),
+        ),
+    ),
 )
 
 COUNTRY = Genre(
@@ -236,7 +287,7 @@ COUNTRY = Genre(
         Mood("cheerful", MAJOR, 108, 130, 0.6),
         Mood("lively", MAJOR, 130, 156, 1.0),
     ),
-    {MAJOR: ("I IV I V", "I I IV V", "I V IV I", "I vi IV V")},
+    {MAJOR: ("I IV I V", "I I IV V", "I V IV I", "I vi IV V", "I I7 IV V7", "I V/V V I", "vi IV I V")},
     (
         Chair(
             "drums",
@@ -287,7 +338,7 @@ COUNTRY = Genre(
                 "x-x-x---x-x-",
                 low=62,
                 high=86,
-                pentatonic=True,
+                scale="pentatonic",
             ),
             0.0,
         ),
@@ -303,7 +354,10 @@ MARCH = Genre(
         Mood("triumphant", MAJOR, 106, 118, 0.6),
         Mood("festive", MAJOR, 116, 132, 1.0),
     ),
-    {MAJOR: ("I IV V7 I", "I I IV V7", "I vi IV V7"), MINOR: ("i iv V7 i", "i VI iv V7", "i iv i V7")},
+    {
+        MAJOR: ("I IV V7 I", "I I IV V7", "I vi IV V7", "I V7/V V7 I", "I V I V"),
+        MINOR: ("i iv V7 i", "i VI iv V7", "i iv i V7", "i VII VI V"),
+    },
     (
         Chair(
             "drums",
@@ -322,7 +376,7 @@ MARCH = Genre(
         ),
         Chair(
             "melody",
-            ("trumpet", "clarinet"),
+            ("trumpet", "clarinet", "french horn"),
             melody("X-------X---x---", "X--xX---X--xX---", "X-x-X-x-X--xX-x-", low=62, high=82, detached=0.8),
             0.0,
         ),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from .rendered_composer import Chair, Genre, Mood
-from .rendered_parts import bass, chords, drums, melody
+from .rendered_parts import bass, drums
+from .rendered_parts_harmony import chords
+from .rendered_parts_melody import melody
 from .rendered_theory import MAJOR, MINOR
 
 TECHNO = Genre(
@@ -13,7 +15,7 @@ TECHNO = Genre(
         Mood("dark", MINOR, 126, 134, 0.7),
         Mood("energetic", MINOR, 132, 142, 1.0),
     ),
-    {MINOR: ("i i VI VII", "i i iv i", "i VI", "i i i VII")},
+    {MINOR: ("i i VI VII", "i i iv i", "i VI", "i i i VII", "i7 i7 v7 i7", "i i bII i", "i III VII i")},
     (
         Chair(
             "drums",
@@ -34,7 +36,7 @@ TECHNO = Genre(
         ),
         Chair(
             "chords",
-            ("synth stab",),
+            ("synth stab", "organ"),
             chords("..x.....~..~....", "...x..~..~.x..~.", "x..x..~.~.~x..~.", low=55, voices=3, detached=0.8),
             -7.0,
         ),
@@ -47,6 +49,7 @@ TECHNO = Genre(
     ),
     looseness=0.0,
     bars_per_chord=2,
+    form="dance",
 )
 
 AMBIENT = Genre(
@@ -57,12 +60,25 @@ AMBIENT = Genre(
         Mood("dreamy", MAJOR, 60, 76, 0.7),
     ),
     {
-        MAJOR: ("Iadd9 IVmaj9", "Imaj9 vi7 IVmaj7 Vsus4", "Imaj7 IVmaj9 Imaj7 Vsus4"),
-        MINOR: ("iadd9 VImaj7", "i7 VImaj7 IIImaj7 VII", "iadd9 iv7"),
+        MAJOR: (
+            "Iadd9 IVmaj9",
+            "Imaj9 vi7 IVmaj7 Vsus4",
+            "Imaj7 IVmaj9 Imaj7 Vsus4",
+            "Iadd9 iii7 IVmaj9 ii7",
+            "Isus2 vi7 IVmaj7 Isus2",
+        ),
+        MINOR: ("iadd9 VImaj7", "i7 VImaj7 IIImaj7 VII", "iadd9 iv7", "i9 VImaj7 iv9 VII", "isus2 VII VImaj7 VII"),
     },
     (
         Chair("pads", ("synth pad", "sweep pad"), chords("x---------------", "x-----------", low=52, voices=4), 0.0),
         Chair("bass", ("strings",), chords("b---------------", "b-----------", low=55, voices=1), -6.0, 0.6),
+        Chair(
+            "melody",
+            ("pan flute", "cello", "ocarina", "english horn"),
+            melody("x---------------", "x-------x-------", "x-----------", low=60, high=79, rest=0.3),
+            -2.0,
+            0.35,
+        ),
         Chair(
             "figure",
             ("bells", "harp", "piano", "vibraphone"),
@@ -83,6 +99,7 @@ AMBIENT = Genre(
     looseness=0.02,
     room_s=2.8,
     room_level=0.5,
+    form="drift",
 )
 
 ROCK = Genre(
@@ -93,8 +110,8 @@ ROCK = Genre(
         Mood("energetic", MAJOR, 128, 156, 1.0),
     ),
     {
-        MAJOR: ("I V vi IV", "I bVII IV I", "I IV V IV", "I IV vi V"),
-        MINOR: ("i VII VI VII", "i VI III VII", "i iv VI VII"),
+        MAJOR: ("I V vi IV", "I bVII IV I", "I IV V IV", "I IV vi V", "vi IV I V", "I IV iv I", "I IV bVII IV"),
+        MINOR: ("i VII VI VII", "i VI III VII", "i iv VI VII", "i III IV VI", "i v VI VII"),
     },
     (
         Chair(
@@ -126,7 +143,7 @@ ROCK = Genre(
                 "x-x-x---x-x-x-x-",
                 low=64,
                 high=84,
-                pentatonic=True,
+                scale="pentatonic",
                 rest=0.15,
             ),
             -1.0,
@@ -142,7 +159,16 @@ METAL = Genre(
         Mood("intense", MINOR, 146, 168, 0.7),
         Mood("aggressive", MINOR, 164, 192, 1.0),
     ),
-    {MINOR: ("i5 i5 VI5 VII5", "i5 bII5 i5 VII5", "i5 VI5 III5 VII5", "i5 i5 iv5 bII5")},
+    {
+        MINOR: (
+            "i5 i5 VI5 VII5",
+            "i5 bII5 i5 VII5",
+            "i5 VI5 III5 VII5",
+            "i5 i5 iv5 bII5",
+            "i5 III5 iv5 VII5",
+            "i5 VII5 VI5 V5",
+        )
+    },
     (
         Chair(
             "drums",
@@ -182,7 +208,10 @@ REGGAE = Genre(
         Mood("laid-back", MAJOR, 70, 82, 0.5),
         Mood("happy", MAJOR, 80, 92, 0.9),
     ),
-    {MAJOR: ("I IV I V", "I V vi IV", "I ii I ii", "I IV"), MINOR: ("i iv", "i VII VI VII", "i VII")},
+    {
+        MAJOR: ("I IV I V", "I V vi IV", "I ii I ii", "I IV", "I vi ii V", "I IV V IV"),
+        MINOR: ("i iv", "i VII VI VII", "i VII", "i v iv i", "i iv VII III"),
+    },
     (
         Chair(
             "drums",
@@ -211,7 +240,7 @@ REGGAE = Genre(
         Chair(
             "melody",
             ("trombone", "harmonica", "trumpet", "saxophone"),
-            melody("x---x-------....", "x-x-x---..x-x---", low=55, high=80, pentatonic=True, rest=0.2),
+            melody("x---x-------....", "x-x-x---..x-x---", low=55, high=80, scale="pentatonic", rest=0.2),
             -1.0,
             0.8,
         ),
@@ -228,8 +257,15 @@ HIP_HOP = Genre(
         Mood("dark", MINOR, 84, 98, 0.9),
     ),
     {
-        MAJOR: ("Imaj7 vi7 ii7 V7", "Imaj7 IVmaj7"),
-        MINOR: ("i7 VImaj7", "i7 iv7", "i7 VImaj7 iv7 V7", "i7 VII VImaj7 VII"),
+        MAJOR: ("Imaj7 vi7 ii7 V7", "Imaj7 IVmaj7", "ii7 V7 Imaj7 vi7", "Imaj7 iii7 ii7 iv6"),
+        MINOR: (
+            "i7 VImaj7",
+            "i7 iv7",
+            "i7 VImaj7 iv7 V7",
+            "i7 VII VImaj7 VII",
+            "i9 iv9 VII13 IIImaj7",
+            "i7 iim7b5 V7b9 i7",
+        ),
     },
     (
         Chair(
@@ -257,7 +293,7 @@ HIP_HOP = Genre(
         Chair(
             "melody",
             ("flute", "synth pluck", "strings"),
-            melody("x-----x-........", "x--x--x---......", low=67, high=86, pentatonic=True, rest=0.1),
+            melody("x-----x-........", "x--x--x---......", low=67, high=86, scale="pentatonic", rest=0.1),
             -6.0,
             0.6,
         ),

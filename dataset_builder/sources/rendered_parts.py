@@ -1,54 +1,43 @@
-"""The players of the rendered corpus: each turns a song (key, chords, metre) into the notes of one instrument.
+"""What the players of the rendered corpus share, and its rhythm section: drums and basses.
 
-A rhythm is a line of steps, four to a quarter note, so 16 in a 4/4 bar and 12 in a 3/4 bar; `|` marks are for the eye.
+A player turns a song (key, chords, metre) into the events of one instrument, on the grid; the composer makes them
+human afterwards. A rhythm is a line of steps: sixteenths, so 16 in a 4/4 bar, 12 in 3/4 and 6/8, 24 in 12/8, 14 in
+7/8. A line fits the metres of its length; one that begins with a metre ("6/8 x--x--x--x--") fits that one alone.
 Which line a player takes follows the song's energy: lines are listed from calm to busy. A `~` in a line becomes a hit
-or a rest, a `?` one voice of the chord, drawn once for the clip: so no two clips share a riff.
+or a rest, a `?` one of several notes, drawn once for the section: so no two clips share a riff.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from random import Random
+from typing import NamedTuple
 
 from .rendered_instruments import DRUM_KEYS, Instrument
-from .rendered_theory import Chord, Key, melody_classes, nearest, voicing
+from .rendered_theory import Chord, Key, nearest
 
-STEPS_PER_BEAT = 4
+
+class Metre(NamedTuple):
+    """Steps in a bar and in a beat; the beat of a compound metre is the dotted quarter."""
+
+    steps_per_bar: int
+    steps_per_beat: int
+
+
+STEPS_PER_QUARTER = 4
+METRES = {
+    "4/4": Metre(16, 4),
+    "3/4": Metre(12, 4),
+    "2/4": Metre(8, 4),
+    "5/4": Metre(20, 4),
+    "7/8": Metre(14, 4),
+    "6/8": Metre(12, 6),
+    "12/8": Metre(24, 6),
+}
+_MARKED = ("6/8",)  # a line of 12 steps is one in 3/4 unless it says otherwise
 TRIPLET_SWING = 1 / 6  # beats by which the second eighth of a pair comes late in full triplet swing
-
-
-@dataclass(frozen=True)
-class Song:
-    """What all players of a clip share. `bars` holds the chords of each bar, which divide it evenly.
-
-    `swing` is in beats (0 = straight), `looseness` the standard deviation of a player's timing in seconds,
-    `energy` runs from 0 (calm) to 1 (busy).
-    """
-
-    key: Key
-    bpm: int
-    beats_per_bar: int
-    bars: tuple[tuple[Chord, ...], ...]
-    energy: float
-    swing: float = 0.0
-    looseness: float = 0.008
-
-    @property
-    def steps_per_bar(self) -> int:
-        return self.beats_per_bar * STEPS_PER_BEAT
-
-    def chord_at(self, bar: int, step: int) -> Chord:
-        chords = self.bars[bar % len(self.bars)]
-        return chords[step * len(chords) // self.steps_per_bar]
-
-    def seconds(self, bar: int, step: float) -> float:
-        """When a step of a bar falls, swing included."""
-        beat, within = divmod(step / STEPS_PER_BEAT, 1.0)
-        if self.swing:  # the first half of the beat stretches, the second shrinks
-            middle = 0.5 + self.swing
-            within = within / 0.5 * middle if within < 0.5 else middle + (within - 0.5) / 0.5 * (1 - middle)
-        return (bar * self.beats_per_bar + beat + within) * 60 / self.bpm
 
 
 @dataclass(frozen=True)
@@ -61,28 +50,80 @@ class Note:
     velocity: int
 
 
-Player = Callable[[Song, Instrument, Random], list[Note]]
+class Event(NamedTuple):
+    """A note on the grid: step and length in steps from the section's start, pitch, velocity, lateness in seconds.
+
+    The lateness is meant (the strings of a strummed chord), not a person's unevenness.
+    """
+
+    step: float
+    steps: float
+    pitch: int
+    velocity: int
+    late_s: float = 0.0
 
 
-def _line(song: Song, lines: tuple[str, ...], rng: Random) -> str:
-    """One of the lines that fit the bar, near the place in the list that the song's energy points to."""
-    fitting = [line for line in (text.replace("|", "") for text in lines) if len(line) == song.steps_per_bar]
+@dataclass(frozen=True)
+class Song:
+    """What all players of a section share. `bars` holds the chords of each bar, which divide it evenly.
+
+    `energy` runs from 0 (calm) to 1 (busy), `register` moves melodies and chords by semitones, `lead` is what the
+    melody plays in this section, empty for who plays before it.
+    """
+
+    key: Key
+    metre: str
+    bars: tuple[tuple[Chord, ...], ...]
+    energy: float
+    register: int = 0
+    lead: tuple[Event, ...] = ()
+
+    @cached_property
+    def steps_per_bar(self) -> int:
+        return METRES[self.metre].steps_per_bar
+
+    @cached_property
+    def steps_per_beat(self) -> int:
+        return METRES[self.metre].steps_per_beat
+
+    def chord_at(self, bar: int, step: float) -> Chord:
+        chords = self.bars[bar % len(self.bars)]
+        return chords[min(int(step * len(chords) / self.steps_per_bar), len(chords) - 1)]
+
+    def strong(self, step: float) -> bool:
+        """Whether a step of a bar falls on its first beat, or on its middle one where there is one."""
+        return step == 0 or (2 * step == self.steps_per_bar and step % self.steps_per_beat == 0)
+
+
+Player = Callable[[Song, Instrument, Random], list[Event]]
+
+
+def fitting_lines(metre: str, lines: tuple[str, ...]) -> list[str]:
+    """Those of the lines that are for the metre, bare."""
+    fitting = []
+    for line in lines:
+        marked, _, steps = line.rpartition(" ")
+        wanted = marked == metre if marked or metre in _MARKED else len(steps) == METRES[metre].steps_per_bar
+        if wanted:
+            fitting.append(steps)
+    return fitting
+
+
+def pick_line(song: Song, lines: tuple[str, ...], rng: Random, drawn: str = "1234") -> str:
+    """One of the lines that fit the bar, near the place in the list that the song's energy points to.
+
+    `?` becomes one of the marks of `drawn`. Empty where no line fits.
+    """
+    fitting = fitting_lines(song.metre, lines)
+    if not fitting:
+        return ""
     place = song.energy * (len(fitting) - 1) + rng.gauss(0, 0.5)
     line = fitting[max(0, min(len(fitting) - 1, round(place)))]
-    drawn = {"~": "x.", "?": "1234"}
-    return "".join(rng.choice(drawn[mark]) if mark in drawn else mark for mark in line)
+    choices = {"~": "x.", "?": drawn}
+    return "".join(rng.choice(choices[mark]) if mark in choices else mark for mark in line)
 
 
-def _note(song: Song, rng: Random, bar: int, step: float, steps: float, pitch: int, velocity: float) -> Note:
-    """A note as a person would play it: a little early or late, a little louder or softer."""
-    start = song.seconds(bar, step)
-    length = max(0.05, song.seconds(bar, step + steps) - start)
-    if start > 0:  # the first beat stays at 0 s: that is where the clip begins to sound
-        start = max(0.0, start + rng.gauss(0, song.looseness))
-    return Note(start, length, pitch, max(1, min(127, round(velocity + rng.gauss(0, 4)))))
-
-
-def _length(line: str, step: int) -> int:
+def held(line: str, step: int) -> int:
     """Steps from `step` to the end of its `-` tail."""
     end = step + 1
     while end < len(line) and line[end] == "-":
@@ -91,60 +132,96 @@ def _length(line: str, step: int) -> int:
 
 
 _DRUM_VELOCITY = {"X": 118, "x": 96, "o": 58}
+_GHOST_CHANCE = 0.85
+_FILLS = ("xxxx", "x.xx", "xx.x", "x.x.", "X.xx", "..xx")  # a beat of sixteenths
+_LONG_FILL_CHANCE = 0.3  # a fill of two beats instead of one
 
 
 def drums(fill: tuple[str, ...] = (), crash: bool = False, **lines: tuple[str, ...]) -> Player:
     """A drum part: for each piece of the kit (`DRUM_KEYS`, `_` for a space) its lines. `X` accent, `x` hit, `o` ghost.
 
-    Every fourth bar ends with a run over the pieces named in `fill`; `crash` marks the first beat of every fourth bar.
+    A piece without a line for the metre is silent. Every fourth bar ends with a run over the pieces named in `fill`;
+    `crash` marks the first beat of every fourth bar.
     """
 
-    def play(song: Song, instrument: Instrument, rng: Random) -> list[Note]:
-        chosen = {piece: _line(song, options, rng) for piece, options in lines.items()}
-        notes = []
+    def play(song: Song, instrument: Instrument, rng: Random) -> list[Event]:
+        chosen = {DRUM_KEYS[piece.replace("_", " ")]: pick_line(song, options, rng) for piece, options in lines.items()}
+        per_bar, beat = song.steps_per_bar, song.steps_per_beat
+        every = rng.choice((4, 4, 8)) if len(song.bars) >= 8 else 4
+        events = []
         for bar in range(len(song.bars)):
-            fill_from = song.steps_per_bar - 4 if fill and bar % 4 == 3 else song.steps_per_bar
-            for piece, line in chosen.items():
-                key = DRUM_KEYS[piece.replace("_", " ")]
+            first, fill_from = bar * per_bar, per_bar
+            if fill and bar % every == every - 1:
+                fill_from -= 2 * beat if rng.random() < _LONG_FILL_CHANCE else beat
+            for key, line in chosen.items():
                 for step, mark in enumerate(line[:fill_from]):
-                    if mark in _DRUM_VELOCITY and (mark != "o" or rng.random() < 0.85):
-                        notes.append(_note(song, rng, bar, step, 1, key, _DRUM_VELOCITY[mark]))
-            for step in range(fill_from, song.steps_per_bar):
-                piece = fill[(step - fill_from) * len(fill) // 4]
-                notes.append(_note(song, rng, bar, step, 1, DRUM_KEYS[piece.replace("_", " ")], 90 + 5 * (step % 4)))
+                    if mark in _DRUM_VELOCITY and (mark != "o" or rng.random() < _GHOST_CHANCE):
+                        events.append(Event(first + step, 1, key, _DRUM_VELOCITY[mark]))
+            if fill_from < per_bar:
+                events += _fill(first + fill_from, per_bar - fill_from, fill, rng)
             if crash and bar % 4 == 0:
-                notes.append(_note(song, rng, bar, 0, 4, DRUM_KEYS["crash"], 105))
-        return notes
+                events.append(Event(first, 4, DRUM_KEYS["crash"], 105))
+        return events
 
     return play
 
 
-def bass(*lines: str, detached: float = 0.9) -> Player:
-    """A bass part from lines of `r` or `x` root, `5` fifth, `8` octave, `3` third.
+def _fill(start: int, steps: int, pieces: tuple[str, ...], rng: Random) -> list[Event]:
+    rhythm = "".join(rng.choice(_FILLS) for _ in range(steps // 4 + 1))[:steps]
+    events = []
+    for step, mark in enumerate(rhythm):
+        if mark != ".":
+            key = DRUM_KEYS[pieces[step * len(pieces) // steps].replace("_", " ")]
+            events.append(Event(start + step, 1, key, 88 + 6 * (step % 4) + (8 if mark == "X" else 0)))
+    return events
 
-    `a` is the semitone below the next bar's root, `-` holds the note; `detached` is the share of a note that sounds.
+
+def bass(*lines: str, detached: float = 0.9) -> Player:
+    """A bass part from lines of `r` or `x` root, `3` third, `5` fifth, `6` sixth, `7` seventh, `8` octave.
+
+    `a` is the semitone below the next bar's root, `?` one of root, fifth, third and octave, `-` holds the note;
+    `detached` is the share of a note that sounds. Raises `ValueError` where no line fits the metre.
     """
 
-    def play(song: Song, instrument: Instrument, rng: Random) -> list[Note]:
-        line = _line(song, lines, rng)
-        notes = []
+    def play(song: Song, instrument: Instrument, rng: Random) -> list[Event]:
+        line = needed_line(song, lines, rng, "r583")
+        events = []
         for bar in range(len(song.bars)):
             for step, mark in enumerate(line):
                 if mark in ".-":
                     continue
-                harmony = song.chord_at(bar, step)
-                root = _bass_root(harmony, instrument)
                 if mark == "a":
                     pitch = _bass_root(song.chord_at(bar + 1, 0), instrument) - 1
                 else:
-                    pitch = root + {"r": 0, "x": 0, "5": harmony.fifth, "8": 12, "3": harmony.tones[1]}[mark]
+                    harmony = song.chord_at(bar, step)
+                    pitch = _bass_root(harmony, instrument) + _above_root(harmony, mark)
                 if pitch > instrument.high:
                     pitch -= 12
                 velocity = 104 if step == 0 else 90
-                notes.append(_note(song, rng, bar, step, _length(line, step) * detached, pitch, velocity))
-        return notes
+                events.append(Event(bar * len(line) + step, held(line, step) * detached, pitch, velocity))
+        return events
 
     return play
+
+
+def needed_line(song: Song, lines: tuple[str, ...], rng: Random, drawn: str = "1234") -> str:
+    """`pick_line` for a player who cannot do without; raises `ValueError` where no line fits the metre."""
+    line = pick_line(song, lines, rng, drawn)
+    if not line:
+        raise ValueError(f"no line for {song.metre} among {lines}")
+    return line
+
+
+def _above_root(harmony: Chord, mark: str) -> int:
+    return {
+        "r": 0,
+        "x": 0,
+        "3": harmony.third,
+        "5": harmony.fifth,
+        "6": 9 if harmony.third == 4 else 8,
+        "7": min(harmony.seventh, 12),
+        "8": 12,
+    }[mark]
 
 
 def _bass_root(harmony: Chord, instrument: Instrument) -> int:
@@ -152,120 +229,24 @@ def _bass_root(harmony: Chord, instrument: Instrument) -> int:
     return instrument.low + 1 + (harmony.root - instrument.low - 1) % 12
 
 
-def walking_bass(song: Song, instrument: Instrument, rng: Random) -> list[Note]:
-    """Quarter notes: the root on a new chord, chord tones between, a semitone step into the next chord."""
-    notes: list[Note] = []
+def walking_bass(song: Song, instrument: Instrument, rng: Random) -> list[Event]:
+    """A note on every beat: the root on a new chord, chord tones between, a semitone step into the next chord."""
+    events: list[Event] = []
     pitch = _bass_root(song.chord_at(0, 0), instrument)
-    beats = [(bar, beat) for bar in range(len(song.bars)) for beat in range(song.beats_per_bar)]
-    for place, (bar, beat) in enumerate(beats):
-        harmony = song.chord_at(bar, beat * STEPS_PER_BEAT)
-        following = beats[place + 1] if place + 1 < len(beats) else (bar + 1, 0)
-        upcoming = song.chord_at(following[0], following[1] * STEPS_PER_BEAT)
-        changed = place == 0 or song.chord_at(beats[place - 1][0], beats[place - 1][1] * STEPS_PER_BEAT) != harmony
-        if changed:
+    beat = song.steps_per_beat
+    places = [(bar, step) for bar in range(len(song.bars)) for step in range(0, song.steps_per_bar, beat)]
+    harmonies = [song.chord_at(bar, step) for bar, step in places]
+    for place, (bar, step) in enumerate(places):
+        harmony, upcoming = harmonies[place], harmonies[(place + 1) % len(places)]
+        if place == 0 or harmonies[place - 1] != harmony:
             pitch = nearest(pitch, (harmony.root,), instrument.low, instrument.high - 5)
         elif upcoming != harmony:
             target = nearest(pitch, (upcoming.root,), instrument.low + 1, instrument.high - 5)
             pitch = target + rng.choice((-1, 1))
         else:
             pitch = nearest(pitch + rng.choice((-4, 3, 5)), harmony.pitch_classes, instrument.low, instrument.high)
-        notes.append(_note(song, rng, bar, beat * STEPS_PER_BEAT, 3.7, pitch, 98 if beat % 2 else 90))
-    return notes
-
-
-def chords(
-    *lines: str, low: int = 52, voices: int = 4, strum: float = 0.0, detached: float = 0.95, velocity: int = 84
-) -> Player:
-    """Chords from lines of `x` the whole chord (`X` louder), `b` its root below, digits single voices (an arpeggio).
-
-    The voicing takes `voices` notes from about MIDI pitch `low`; `strum` is the seconds between strings.
-    """
-
-    def play(song: Song, instrument: Instrument, rng: Random) -> list[Note]:
-        line = _line(song, lines, rng)
-        notes: list[Note] = []
-        shape: tuple[int, ...] = ()
-        sounding: Chord | None = None
-        for bar in range(len(song.bars)):
-            for step, mark in enumerate(line):
-                if mark in ".-":
-                    continue
-                harmony = song.chord_at(bar, step)
-                if harmony != sounding:
-                    shape, sounding = voicing(harmony, low, voices, shape), harmony
-                length = _length(line, step) * detached
-                if mark == "b":
-                    root = nearest(low - 8, (harmony.root,), instrument.low, instrument.high)
-                    notes.append(_note(song, rng, bar, step, length, root, velocity + 6))
-                    continue
-                pitches = shape if mark in "xX" else (shape[(int(mark) - 1) % len(shape)],)
-                stroke = _note(song, rng, bar, step, length, 0, velocity + (16 if mark == "X" else 0))
-                for string, pitch in enumerate(pitches):
-                    start = stroke.start + string * strum
-                    notes.append(Note(start, stroke.seconds, _folded(pitch, instrument), stroke.velocity))
-        return notes
-
-    return play
-
-
-def _folded(pitch: int, instrument: Instrument) -> int:
-    """The pitch moved by octaves into the instrument's register."""
-    while pitch < instrument.low:
-        pitch += 12
-    while pitch > instrument.high:
-        pitch -= 12
-    return pitch
-
-
-def melody(
-    *lines: str, low: int, high: int, pentatonic: bool = False, detached: float = 0.9, rest: float = 0.0
-) -> Player:
-    """A melody over two motifs, repeated and varied in the forms songs have (AABA, ABAC ...).
-
-    Strong beats land on chord tones, the rest moves by step. `rest` is the share of bars that pause for breath;
-    the first bar never does.
-    """
-
-    def play(song: Song, instrument: Instrument, rng: Random) -> list[Note]:
-        motifs = {name: _motif(song, lines, rng) for name in "ABC"}
-        form = rng.choice(("AABA", "ABAC", "ABAB", "ABCA"))
-        floor, ceiling = max(low, instrument.low), min(high, instrument.high)
-        pitch = nearest((floor + ceiling) / 2 + rng.randint(-3, 3), (song.key.tonic,), floor, ceiling)
-        notes = []
-        for bar in range(len(song.bars)):
-            line, moves = motifs[form[bar % len(form)]]
-            if bar and rng.random() < rest:
-                continue
-            if bar % len(form) == 0:  # a period begins again near the middle of the register
-                pitch = nearest((pitch + floor + ceiling) / 3, song.bars[bar][0].pitch_classes, floor, ceiling)
-            for step, mark in enumerate(line):
-                if mark in ".-":
-                    continue
-                harmony = song.chord_at(bar, step)
-                move = moves[step] if rng.random() < 0.85 else rng.choice((-2, -1, 1, 2))
-                if step % 8 == 0 or mark == "X":
-                    pitch = nearest(pitch + 2 * move, harmony.pitch_classes, floor, ceiling)
-                else:
-                    pitch = _scale_step(pitch, move, melody_classes(song.key, harmony, pentatonic), floor, ceiling)
-                length = _length(line, step) * detached
-                notes.append(_note(song, rng, bar, step, length, pitch, 100 if step % 4 == 0 else 90))
-        return notes
-
-    return play
-
-
-def _motif(song: Song, lines: tuple[str, ...], rng: Random) -> tuple[str, list[int]]:
-    """A rhythm and, for each of its steps, by how many scale notes the melody moves there."""
-    line = _line(song, lines, rng)
-    direction = rng.choice((-1, 1))
-    return line, [direction * rng.choice((1, 1, 1, 2, -1, -2, 3, 0)) for _ in line]
-
-
-def _scale_step(pitch: int, move: int, classes: tuple[int, ...], low: int, high: int) -> int:
-    """The pitch `move` scale notes away, turned back at the ends of the register."""
-    ladder = [candidate for candidate in range(low, high + 1) if candidate % 12 in classes]
-    here = ladder.index(nearest(pitch, classes, low, high))
-    there = here + move
-    if not 0 <= there < len(ladder):
-        there = here - move
-    return ladder[max(0, min(len(ladder) - 1, there))]
+        velocity = 98 if step // beat % 2 else 90
+        events.append(Event(bar * song.steps_per_bar + step, 0.92 * beat, pitch, velocity))
+        if rng.random() < 0.08 and place + 1 < len(places):  # a skipped note, as the style has it
+            events.append(Event(bar * song.steps_per_bar + step + beat // 2, 0.3 * beat, pitch, 70))
+    return events
