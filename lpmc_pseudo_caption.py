@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from dataset_builder.captioning.pseudo_caption import CaptioningSummary, RunLimits, Shard
     from dataset_builder.captioning.run_state import AskProgress, Backend
 
-BACKENDS = ("openai", "local", "tag-concat", "template", "k2c")
+BACKENDS = ("openai", "local", "grammar", "tag-concat", "template", "k2c")
 HTTP_CONCURRENCY = 512  # most requests at once; the engine starts with a few and learns what the server takes
 
 
@@ -135,6 +135,14 @@ def pseudo_caption(
     retry_refused: Annotated[
         bool, typer.Option("--retry-refused", help="Send requests again that the endpoint refused in an earlier run.")
     ] = False,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Which captions the grammar writes.")] = 0,
+    keep_from: Annotated[
+        Path | None,
+        typer.Option(
+            "--keep-from",
+            help="A captions table whose captions of a model stay as they are; the grammar writes the others.",
+        ),
+    ] = None,
     from_store: Annotated[
         bool, typer.Option("--from-store", help="Send nothing: write the table from what the store holds.")
     ] = False,
@@ -150,13 +158,31 @@ def pseudo_caption(
     open_tracks(tracks).close()  # a wrong table is named before a model is loaded
     if output is None and not (estimate or (store and (preview or write_batch))):
         raise UsageError("--output", "is missing", "name the captions table to write, e.g. --output captions.parquet")
-    if backend in BASELINES:
+    if (seed or keep_from) and backend != "grammar":
+        option = "--seed" if seed else "--keep-from"
+        raise UsageError(option, "belongs to --backend grammar", "add --backend grammar or leave it out")
+    if backend in BASELINES or backend == "grammar":
         if estimate or preview or batch or write_batch or read_batch:
             raise UsageError(
                 f"--backend {backend}", "asks no model: there is nothing to price or to hand in", "leave it out"
             )
         assert output is not None
-        _finish(captioning.caption_with_baseline(tracks, output, backend), as_json)
+        if backend in BASELINES:
+            _finish(captioning.caption_with_baseline(tracks, output, backend), as_json)
+        if shard:
+            raise UsageError("--shard", "is nothing for --backend grammar", "leave it out: one process is enough")
+        with progress_bar("pseudo-caption") as update:
+            written = captioning.caption_with_grammar(
+                tracks,
+                output,
+                names,
+                seed=seed,
+                share_identical=share_identical,
+                fallback=fallback,
+                keep_from=keep_from,
+                on_progress=update,
+            )
+        _finish(written, as_json)
     if shard and store is None and output is None:
         raise UsageError("--shard", "needs a store of its own for every part", "add --output or --store")
     kept = store or (output or tracks).with_suffix(".store.sqlite")

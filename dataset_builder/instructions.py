@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 _BUILT_IN = {wording.name: wording for wording in (RELEASED, GROUNDED, SMALL)}
-_BASELINE_NAMES = ("k2c", "tag-concat", "template")  # stand in the `wording` column of captions without a wording
+_BASELINE_NAMES = ("grammar", "k2c", "tag-concat", "template")  # the `wording` of captions that no prompt asked for
 _FILE_ENDINGS = (".yaml", ".yml")
 
 _K2C_SEPARATOR = "| "

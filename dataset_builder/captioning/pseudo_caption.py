@@ -19,6 +19,8 @@ from typing import Any
 import pyarrow.compute as pc
 
 from dataset_builder.captioning.answer_log import AnswerLog
+from dataset_builder.captioning.backends.grammar import GRAMMAR, GRAMMAR_VERSION
+from dataset_builder.captioning.backends.grammar_rows import grammar_groups, model_rows
 from dataset_builder.captioning.backends.openai_chat import ChatBackend
 from dataset_builder.captioning.backends.response_format import chat_body
 from dataset_builder.captioning.batch import POLL_INTERVAL_S, BatchOutcome, BatchProgress
@@ -57,10 +59,12 @@ from dataset_builder.captioning.requests import CaptionRequest
 from dataset_builder.captioning.run_state import AskProgress, Backend
 from dataset_builder.captioning.store import AnswerStore
 from dataset_builder.captioning.store_reader import asks_per_job, open_store_to_read, output_tokens
+from dataset_builder.faithfulness import CHECKS_VERSION
 from dataset_builder.instructions import INSTRUCTIONS, find_wording
 from dataset_builder.tracks import count_tracks, open_tracks, read_tracks
 from lpmc_errors import TableError, UsageError
 
+GROUPS_SHOWN = 500  # tracks between two signs of progress of the grammar
 RUNGS_SETTING = "response_format"  # in the store: what each endpoint takes as a request for a structured answer
 # What a job needs of a track: the tags for its prompt, the names that must not leak, the corpus for the estimate.
 JOB_COLUMNS = ("title", "artist", "album", "source")
@@ -497,6 +501,57 @@ def caption_with_baseline(tracks: Path, output: Path, backend: str) -> Captionin
     pipeline = _pipeline(backend, count, _now()) | {"tracks_digest": tracks_digest(tracks)}
     ledger = finish_table(([baseline_row(track, backend)] for track in read_tracks(tracks)), output, pipeline)
     return _summary(output, count, ledger, AskProgress(), None)
+
+
+def caption_with_grammar(
+    tracks: Path,
+    output: Path,
+    instructions: Sequence[str] = INSTRUCTIONS,
+    *,
+    seed: int = 0,
+    share_identical: bool = False,
+    fallback: bool = True,
+    keep_from: Path | None = None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> CaptioningSummary:
+    """Write the captions of the grammar for every track and instruction; no model is asked and no store is made.
+
+    Rows of the captions table `keep_from` that a model wrote and that were kept stay as they are, so that the grammar
+    writes only the rest. `on_progress` gets the tracks done and their number. Raises `TableError`.
+    """
+    count = _check_tracks(tracks)
+    keep = model_rows(keep_from) if keep_from else {}
+    pipeline = _pipeline(GRAMMAR, count, _now()) | {
+        "tracks_digest": tracks_digest(tracks),
+        "model": GRAMMAR,
+        "wording": GRAMMAR,
+        "wording_version": GRAMMAR_VERSION,
+        "checks_version": CHECKS_VERSION,
+        "instructions": list(instructions),
+        "seed": seed,
+        "share_identical": share_identical,
+        "template_fallback": fallback,
+        "rows_of_a_model": len(keep),
+    }
+    groups = grammar_groups(
+        read_tracks(tracks, JOB_COLUMNS),
+        instructions,
+        seed=seed,
+        share_identical=share_identical,
+        fallback=fallback,
+        keep=keep,
+    )
+    ledger = finish_table(_counted(groups, count, on_progress), output, pipeline)
+    return _summary(output, count, ledger, AskProgress(), None)
+
+
+def _counted(
+    groups: Iterator[list[CaptionRow]], total: int, on_progress: Callable[[int, int], None]
+) -> Iterator[list[CaptionRow]]:
+    for done, group in enumerate(groups, start=1):
+        yield group
+        if done % GROUPS_SHOWN == 0 or done == total:
+            on_progress(done, total)
 
 
 def _settled_row(job: CaptionJob, plan: AskPlan, answers: AnswerStore) -> CaptionRow:
