@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -32,13 +33,14 @@ from hub_cards.lint_common import (
 from hub_cards.numbers import Results, altered_lines, gather, read_results, untraced_lines, untraced_numbers
 from hub_cards.render_space import constants, read_metric, read_space, render_metric_card, render_space_card
 from hub_cards.rendering import fixed_lines
+from hub_cards.results_table import blind_of, interval_of, results_lines
 from lpmc_errors import UsageError
 
 # What a model directory holds of numbers: the score card of `lpmc evaluate --json`, the records of `lpmc train` and
 # `lpmc convert`, the settings of the model. tokenizer.json holds every number there is, inference.json texts.
-EVALUATION_FILE = "evaluation.json"
+EVALUATION_FILE, RECORD_FILE = "evaluation.json", "training.json"
 RESULT_FILES = (
-    *(EVALUATION_FILE, "training.json", "conversion.json"),
+    *(EVALUATION_FILE, RECORD_FILE, "conversion.json"),
     *("config.json", "generation_config.json", "preprocessor_config.json"),
 )
 
@@ -90,10 +92,11 @@ def lint_model(directory: Path) -> list[Problem]:
     results = read_results(directory, RESULT_FILES)
     try:
         data = ModelCard.load(directory / CARD).data
-        problems += _lint_model_index(data.eval_results or [], results)
+        problems += _lint_model_index(data.eval_results or [], results, _held_results(directory))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         problems.append(Problem(CARD, f"model-index cannot be read: {type(error).__name__} {error}"))
-    return problems + list(_lint_numbers(directory, front, results, "model_card.md.j2"))
+    rendered = _rendered_results(directory)
+    return problems + list(_lint_numbers(directory, front, results, "model_card.md.j2", rendered))
 
 
 def lint_space(directory: Path) -> list[Problem]:
@@ -163,7 +166,29 @@ def _begin(directory: Path) -> tuple[dict[str, Any] | None, list[Problem]]:
     return front, problems
 
 
-def _lint_model_index(evaluated: list[Any], results: Results) -> Iterator[Problem]:
+def _held_results(directory: Path) -> list[dict[str, Any]]:
+    """The scores that the result files hold as a whole, each as a card is rendered from it."""
+    trained = (_json(directory / RECORD_FILE) or {}).get("results")
+    return [found for found in (_json(directory / EVALUATION_FILE), trained) if isinstance(found, dict)]
+
+
+def _rendered_results(directory: Path) -> frozenset[str]:
+    lines: set[str] = set()
+    for held in _held_results(directory):
+        with contextlib.suppress(ValueError):  # it holds no score
+            lines.update(results_lines(held))
+    return frozenset(lines)
+
+
+def _indexed_values(name: str, results: Results, held: list[dict[str, Any]]) -> list[float | int]:
+    """The values that the result files hold of what the model index calls `name`."""
+    metric, blind, row = name.rpartition("_blind_")
+    if blind:
+        return [values[row] for result in held if row in (values := blind_of(result, metric))]
+    return [found.number for found in results.of(name)]
+
+
+def _lint_model_index(evaluated: list[Any], results: Results, results_held: list[dict[str, Any]]) -> Iterator[Problem]:
     for result in evaluated:
         name, value = str(result.metric_type), result.metric_value
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
@@ -172,22 +197,35 @@ def _lint_model_index(evaluated: list[Any], results: Results) -> Iterator[Proble
         called = str(result.metric_name or name)
         if re.findall(r"\d+", called) != re.findall(r"\d+", name):
             yield Problem(CARD, f"model-index: {name} is called {called}")
-        held = [found.number for found in results.of(name)]
+        ends = (result.metric_args or {}).get("interval")
+        if ends is not None and ends not in [interval_of(known, name) for known in results_held]:
+            yield Problem(CARD, f"model-index: no result file holds the interval {ends} of {name}")
+        held = _indexed_values(name, results, results_held)
         if not held:
             yield Problem(CARD, f"model-index: no result file holds {name}")
         elif value not in held:
             yield Problem(CARD, f"model-index: {name} is {value}, the result file says {held[0]}")
 
 
-def _lint_numbers(directory: Path, front: Mapping[str, Any], results: Results, template: str) -> Iterator[Problem]:
-    """The numbers that no result file holds: in the body, and in the front matter outside of the model index."""
+def _lint_numbers(
+    directory: Path,
+    front: Mapping[str, Any],
+    results: Results,
+    template: str,
+    rendered: frozenset[str] = frozenset(),
+) -> Iterator[Problem]:
+    """The numbers that no result file holds: in the body, and in the front matter outside of the model index.
+
+    Lines that are `rendered` so from the result files hold theirs.
+    """
     fixed = fixed_lines(template)
     body = body_of(read_text(directory / CARD))
     for line in altered_lines(body, fixed, fixed_lines(template, masked=True)):
         yield Problem(CARD, f"a number of the template's own text was changed in {line.strip()!r}")
     for name in sorted({name.rstrip(".") for name in _LICENCE_ID.findall(body)} - HUB_LICENCES):
         yield Problem(CARD, f"names the licence {name!r}, which is not one of the Hub's identifiers")
-    for number, line in untraced_lines(body, results, fixed):
+    others = "\n".join("" if line in rendered else line for line in body.splitlines())
+    for number, line in untraced_lines(others, results, fixed):
         yield untraced(CARD, number, line)
     for name, value in front.items():
         for text in _claims(value) if name != "model-index" else ():

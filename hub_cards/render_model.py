@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hub_cards.licences import hub_licence
 from hub_cards.rendering import PAPER, hub_ids, plain, template, tidy
+from hub_cards.results_table import BLIND_TYPE, blind_of, interval_of, results_lines, scores_of
 
 MODEL_TASK = "audio-text-to-text"  # the Hub has no task for music captioning (@huggingface/tasks 0.21.54)
 MODEL_TAGS = ["music", "music-captioning", "audio-captioning", "music-to-text", "custom_code"]
@@ -26,6 +27,8 @@ def render_model_card(
     repo_id: str | None = None,
     base_model: str | None = None,
     datasets: Sequence[str] = (),
+    pictures: Mapping[str, str] | None = None,
+    data_licence: str | None = None,
 ) -> str:
     """The README.md of a model directory whose remote code files lie beside it.
 
@@ -36,12 +39,15 @@ def render_model_card(
       epochs, ...); nested mappings become lists.
     - `results`: measured values as name -> number, such as the score card of `lpmc evaluate --json`. The keys
       `dataset`, `split`, `rows`, `n`, `signature` (text, or one for each metric) and `command` describe it.
-      A mapping under `metrics` is read as well. The same values must lie beside the card as evaluation.json, or the
-      lint refuses it. None: the card says that nothing was measured.
+      A mapping under `metrics` is read as well; `intervals` and `blind`, as that card has them, stand beside the
+      values. The same must lie beside the card as evaluation.json or as `results` of training.json, or the lint
+      refuses it. None: the card says that nothing was measured.
     - `demonstration`: the model shows that the pipeline works and must not be taken for a good captioner.
     - `writes_words`: a tokenizer lies beside it; without one the examples stop at numbers of tokens.
     - `repo_id`: the id on the Hub for the examples; without one they name the local directory `model_name`.
     - `base_model`, `datasets`: ids on the Hub, for the front matter (local folders are left out).
+    - `pictures`: files beside the card to show below the results, as title -> file.
+    - `data_licence`: of the data it was trained on, in words; None says nothing about it.
 
     Raises `ValueError` when `results` holds no number.
     """
@@ -52,7 +58,7 @@ def render_model_card(
     if identifier in (None, "other"):
         name = re.sub(r"[^a-z0-9.]+", "-", licence.lower()).strip("-") or "unstated"
         extra = {"license_name": name, "license_link": licence_link}
-    metrics, conditions = _measurement(results)
+    metrics, conditions = scores_of(results)
     evaluated = [
         EvalResult(
             task_type=MODEL_TASK,
@@ -63,8 +69,9 @@ def render_model_card(
             metric_type=name,
             metric_name=name,
             metric_value=value,
+            metric_args={"interval": ends} if ends else None,
         )
-        for name, value in metrics.items()
+        for name, value, ends in _indexed(metrics, results or {})
     ]
     data = ModelCardData(
         language="en",
@@ -85,34 +92,23 @@ def render_model_card(
         licence=licence,
         licence_link=licence_link,
         licence_note=licence_note,
+        data_licence=data_licence,
         summary={name: plain(value) for name, value in summary.items() if value is not None},
         metrics=metrics,
         conditions=conditions,
-        signatures=_signatures(results),
+        results_lines=results_lines(results),
+        pictures=pictures or {},
         demonstration=demonstration,
         writes_words=writes_words,
     )
     return f"---\n{data}\n---\n\n{tidy(body)}"
 
 
-def _measurement(results: Mapping[str, Any] | None) -> tuple[dict[str, float], dict[str, Any]]:
-    if results is None:
-        return {}, {}
-    flat = {**results, **results.get("metrics", {})}
-    described = ("dataset", "split", "rows", "n", "signature", "command")
-    conditions = {name: flat[name] for name in described if flat.get(name) is not None}
-    if isinstance(conditions.get("signature"), Mapping):
-        del conditions["signature"]  # one for each metric: it stands in the metric's row
-    metrics = {
-        name: value
-        for name, value in flat.items()
-        if name not in described and isinstance(value, (int, float)) and not isinstance(value, bool)
-    }
-    if not metrics:
-        raise ValueError(f"results hold no number, only {', '.join(results) or 'nothing'}")
-    return metrics, conditions
-
-
-def _signatures(results: Mapping[str, Any] | None) -> dict[str, str]:
-    found = (results or {}).get("signature")
-    return {str(name): str(text) for name, text in found.items()} if isinstance(found, Mapping) else {}
+def _indexed(
+    metrics: Mapping[str, float], results: Mapping[str, Any]
+) -> Iterator[tuple[str, float, list[float] | None]]:
+    """What the model index lists: each score with its interval, behind it what the blind rows score."""
+    for name, value in metrics.items():
+        yield name, value, interval_of(results, name)
+        for row, blind in blind_of(results, name).items():
+            yield BLIND_TYPE.format(metric=name, row=row), blind, None

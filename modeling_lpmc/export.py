@@ -33,6 +33,7 @@ from .saving_lpmc import (
 
 CODE_FILES = tuple(path.name for path in code_files())
 CARD, EVALUATION = "README.md", "evaluation.json"
+PICTURES = {"loss.png": "The course of its training"}  # shown where they lie beside the card
 
 # What a save before this one may have left, and nothing else: weights in other parts, another tokenizer, older code.
 _OURS = re.compile(WEIGHTS.pattern + r"|\w+_lpmc\.py")
@@ -99,12 +100,16 @@ def write_model_card(
     repo_id: str | None = None,
     base_model: str | None = None,
     datasets: Sequence[str] = (),
+    results: Mapping[str, Any] | None = None,
+    data_licence: str | None = None,
 ) -> Path:
     """Write the README.md of a saved captioner and return its path; call it when all other files lie there.
 
     Licence and whether it is a demonstration come from config.json, measured values from evaluation.json where that
     lies beside it. `model_name` is the directory's name unless given. `summary` is told as a table; its numbers must
     stand in a result file of the directory, such as training.json or conversion.json, or the lint refuses the card.
+    `results` are the scores of training.json, told where there is no evaluation.json; `data_licence` is that of the
+    data it was trained on.
     `repo_id`, `base_model` and `datasets` are ids on the Hub.
 
     Raises `ModelError` if the directory holds no saved captioner or evaluation.json no number, and `DiskError`.
@@ -115,7 +120,8 @@ def write_model_card(
         raise ModelError(folder, "it holds no saved captioner", "save the model there first")
     from hub_cards import render_model_card  # and with it pyarrow: a model is saved without
 
-    results = _read_object(folder / EVALUATION)
+    results = _read_object(folder / EVALUATION) or results
+    pictures = {title: name for name, title in PICTURES.items() if (folder / name).is_file()}
     try:
         text = render_model_card(
             model_name or folder.resolve().name,
@@ -129,6 +135,8 @@ def write_model_card(
             repo_id=repo_id,
             base_model=base_model,
             datasets=datasets,
+            pictures=pictures,
+            data_licence=data_licence,
         )
     except ValueError as error:
         raise ModelError(folder / EVALUATION, str(error), "measure the model again with `lpmc evaluate`") from error

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import yaml
 
 from lpmc_errors import UsageError
+from modeling_lpmc.training.augmentation import AugmentationArguments
 
 RECIPES = Path(__file__).parent / "recipes"  # shipped with the package; usable by name, `quickstart`
 
@@ -29,6 +30,9 @@ CAPTION_COLUMNS = (  # names of the published data sets
     "caption_attribute_prediction",
     "caption_ground_truth",
 )
+
+
+LOGGERS = ("tensorboard", "trackio")
 
 
 @dataclass(frozen=True)
@@ -108,17 +112,23 @@ class DataArguments:
 
 @dataclass(frozen=True)
 class OptimisationArguments:
-    """AdamW with warm-up and cosine, set before every update; weight decay on all parameters, as released.
+    """AdamW with warm-up and cosine, set before every update.
 
     Attributes:
         epochs, updates: length of the run; exactly one of them.
         warmup_epochs, warmup_updates: linear rise from 0 to `learning_rate`; at most one of them.
         batch_size: clips of one update, over all devices. clips_per_step: of them, clips that one device takes at a
             time, the rest is accumulated; None takes all at once.
+        weight_decay_on: "all" parameters, as released, or "matrices": neither biases, norms nor learned positions.
+        beta2: of AdamW; 0.999 forgets a gradient in about a thousand updates, 0.98 in fifty.
         max_gradient_norm: 0 clips nothing (released code).
-        precision: "auto" is bfloat16 on a GPU that has it and float32 elsewhere.
-        loader_workers: processes that read clips ahead of the model; 0 reads in the training process.
-        log_every, save_every: updates. keep_checkpoints: how many are kept while training runs.
+        precision: "auto" is bfloat16 on a GPU that has it and float32 elsewhere. "bfloat16" works on a CPU too;
+            weights, loss and spectrograms stay in float32.
+        compile: translate the model by torch.compile before it trains; on a CPU that needs a C++ compiler.
+        seed: of weights, draws and dropout.
+        loader_workers: threads that make batches ahead of the model; 0 makes each when it is wanted.
+        log_every, save_every: updates. keep_checkpoints: how many are kept while training runs;
+            with `evaluation.best_by` at least two, the best and the last.
     """
 
     epochs: float | None = None
@@ -130,8 +140,11 @@ class OptimisationArguments:
     learning_rate: float = 1e-4
     final_learning_rate: float = 0.0
     weight_decay: float = 0.01
+    weight_decay_on: Literal["all", "matrices"] = "all"
+    beta2: float = 0.999
     max_gradient_norm: float = 0.0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    compile: bool = False
     seed: int = 0
     loader_workers: int = 0
     log_every: int = 50
@@ -149,12 +162,24 @@ class EvaluationArguments:
         generated_captions: of the split's first clips, captioned at the end and written to `inference.json` beside
             their references; 0 writes none.
         max_rows: read only so many rows of the split; None reads all.
+        sample_captions: of clips spread over the split, captioned at each evaluation during training and written to
+            `samples.md`; 0 writes none.
+        scored_captions: likewise, scored beside blind captions and written to `metrics.jsonl` (the extra `metrics`).
+        best_by: what decides which evaluation was the best; the weights of that update are then the ones that the run
+            saves. Scores are those of `scored_captions`. None saves the last weights.
+        patience: end the run after so many evaluations in a row that were not the best.
+        loggers: "tensorboard" (into the run's directory) and "trackio" (on this machine), of the extra `loggers`.
     """
 
     split: str | None = None
     every_updates: int | None = None
     generated_captions: int = 0
     max_rows: int | None = None
+    sample_captions: int = 0
+    scored_captions: int = 0
+    best_by: Literal["loss", "facts_f1", "bleu1", "bleu4", "meteor", "rougeL"] | None = None
+    patience: int | None = None
+    loggers: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -163,6 +188,7 @@ class TrainingRecipe:
 
     model: ModelArguments = field(default_factory=ModelArguments)
     data: DataArguments = field(default_factory=DataArguments)
+    augmentation: AugmentationArguments = field(default_factory=AugmentationArguments)
     optimisation: OptimisationArguments = field(default_factory=OptimisationArguments)
     evaluation: EvaluationArguments = field(default_factory=EvaluationArguments)
 
@@ -183,6 +209,7 @@ class TrainingRecipe:
 _SECTIONS = {
     "model": ModelArguments,
     "data": DataArguments,
+    "augmentation": AugmentationArguments,
     "optimisation": OptimisationArguments,
     "evaluation": EvaluationArguments,
 }
@@ -193,7 +220,11 @@ _ACT_WITH_START_FROM = {"start_from", "dropout", "label_smoothing", "demonstrati
 _MAY_BE_ZERO = {
     *("dropout", "label_smoothing", "warmup_epochs", "warmup_updates", "final_learning_rate"),
     *("weight_decay", "max_gradient_norm", "seed", "loader_workers", "generated_captions"),
+    *("sample_captions", "scored_captions", "level_db", "equaliser_db", "noise_share", "low_pass_share"),
 }
+_AT_MOST_ONE = {"noise_share", "low_pass_share"}
+_BELOW_ONE = {"dropout", "label_smoothing", "beta2"}
+_OTHER_NAMES = {"fast": "pretrain_fast"}
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> TrainingRecipe:
@@ -219,7 +250,8 @@ def shipped_recipes() -> list[str]:
 def _found(path: Path) -> Path:
     if path.is_file():
         return path
-    shipped = RECIPES / f"{path.name.removesuffix('.yaml')}.yaml"
+    name = path.name.removesuffix(".yaml")
+    shipped = RECIPES / f"{_OTHER_NAMES.get(name, name)}.yaml"
     if path.parent == Path() and shipped.is_file():
         return shipped
     raise UsageError(path, "no such recipe", f"give a YAML file or one of {', '.join(shipped_recipes())}")
@@ -314,8 +346,10 @@ def _check(recipe: TrainingRecipe, model_keys: set[str]) -> None:
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             if value < 0 or (value == 0 and item not in _MAY_BE_ZERO):
                 raise UsageError(key, f"is {value}", "give a positive number")
-            if item in ("dropout", "label_smoothing") and value >= 1:
+            if item in _BELOW_ONE and value >= 1:
                 raise UsageError(key, f"is {value}", "give a number from 0 to below 1")
+            if item in _AT_MOST_ONE and value > 1:
+                raise UsageError(key, f"is {value}", "give a share from 0 to 1")
     if recipe.model.start_from is not None:
         idle = sorted(model_keys - _ACT_WITH_START_FROM)
         if idle:
@@ -330,9 +364,7 @@ def _check(recipe: TrainingRecipe, model_keys: set[str]) -> None:
             f"{recipe.model.d_model} is not even or not a multiple of the {recipe.model.attention_heads} heads",
             "choose another d_model or attention_heads",
         )
-    for item in ("every_updates", "generated_captions"):
-        if recipe.evaluation.split is None and getattr(recipe.evaluation, item):
-            raise UsageError(f"evaluation.{item}", "has no effect without evaluation.split", "name a split")
+    _check_evaluation(recipe.evaluation)
     run = recipe.optimisation
     for first, second in _EITHER_OR:
         if getattr(run, first) is not None and getattr(run, second) is not None:
@@ -345,6 +377,23 @@ def _check(recipe: TrainingRecipe, model_keys: set[str]) -> None:
             f"{run.clips_per_step} does not divide batch_size {run.batch_size}",
             "choose a divisor of the batch",
         )
+
+
+def _check_evaluation(evaluation: EvaluationArguments) -> None:
+    def needs(item: str, other: str, remedy: str) -> None:
+        if getattr(evaluation, item) and not getattr(evaluation, other):
+            raise UsageError(f"evaluation.{item}", f"has no effect without evaluation.{other}", remedy)
+
+    for item in ("every_updates", "generated_captions"):
+        needs(item, "split", "name a split")
+    for item in ("sample_captions", "scored_captions", "best_by"):
+        needs(item, "every_updates", "say how often")
+    needs("patience", "best_by", "say what decides")
+    if evaluation.best_by not in (None, "loss"):
+        needs("best_by", "scored_captions", "say how many, or choose loss")
+    for name in evaluation.loggers or ():
+        if name not in LOGGERS:
+            raise UsageError("evaluation.loggers", f"knows no {name}", f"choose of {', '.join(LOGGERS)}")
 
 
 def _plain(value: Any) -> Any:

@@ -16,9 +16,10 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -52,6 +53,46 @@ class EncodedAudio:
         return None
 
 
+class ClipAudio(Protocol):
+    """The sound of a split's clips, by number: `AudioCache`, or `PreparedAudio` of a prepared folder.
+
+    `folder` is where things computed from the clips may be kept, named by what the clips hold.
+    """
+
+    @property
+    def folder(self) -> Path: ...
+    @property
+    def sampling_rate(self) -> int: ...
+    @property
+    def lengths(self) -> np.ndarray:
+        """Samples of each clip: int64 (clips,)."""
+
+    def piece(self, clip: int, start: int, end: int) -> np.ndarray:
+        """Samples `start` to `end` of a clip, int16, not to be written to."""
+
+
+def int16_window(audio: ClipAudio, clip: int, length: int, crop: float) -> np.ndarray:
+    """`length` samples of a clip as they are stored, int16 (length,), not to be written to.
+
+    `crop` in [0, 1) goes from the first possible window to the last; a shorter clip is filled up with silence. A whole
+    window is a view of the file: it is read when it is copied, once.
+    """
+    whole = int(audio.lengths[clip])
+    if whole >= length:
+        offset = int(crop * (whole - length + 1))
+        return audio.piece(clip, offset, offset + length)
+    window = np.zeros(length, np.int16)
+    window[:whole] = audio.piece(clip, 0, whole)
+    return window
+
+
+def float_window(audio: ClipAudio, clip: int, length: int, crop: float) -> np.ndarray:
+    """The same samples as float32 (length,) in [-1, 1]."""
+    window = int16_window(audio, clip, length, crop).astype(np.float32)
+    window /= FULL_SCALE
+    return window
+
+
 @dataclass(frozen=True)
 class AudioCache:
     """Mono int16 clips end to end in one memory-mapped file.
@@ -66,24 +107,19 @@ class AudioCache:
     faults: dict[int, str]
     sampling_rate: int
 
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """Samples of each clip: int64 (clips,)."""
+        return self.bounds[:, 1] - self.bounds[:, 0]
+
+    def piece(self, clip: int, start: int, end: int) -> np.ndarray:
+        """Samples `start` to `end` of a clip, int16, not to be written to."""
+        first = int(self.bounds[clip, 0])
+        return self.samples[first + start : first + end]
+
     def window(self, clip: int, length: int, crop: float) -> np.ndarray:
-        """`length` samples of a clip as float32 (length,) in [-1, 1].
-
-        `crop` in [0, 1) goes from the first possible window to the last; a shorter clip is filled up with silence.
-        """
-        window = self.int16_window(clip, length, crop).astype(np.float32)
-        window /= FULL_SCALE
-        return window
-
-    def int16_window(self, clip: int, length: int, crop: float) -> np.ndarray:
-        """The same samples as they are stored, int16 (length,): half the bytes on their way to a GPU."""
-        start, end = self.bounds[clip]
-        spare = int(end - start) - length
-        offset = int(crop * (spare + 1)) if spare > 0 else 0
-        piece = self.samples[start + offset : min(start + offset + length, end)]
-        window = np.zeros(length, np.int16)
-        window[: len(piece)] = piece
-        return window
+        """See `float_window`."""
+        return float_window(self, clip, length, crop)
 
 
 def cached_audio(
@@ -123,19 +159,19 @@ def _decode_all(clips: Iterable[EncodedAudio], total: int, folder: Path, samplin
         ThreadPoolExecutor(DECODERS) as pool,
     ):
         while batch := list(islice(remaining, BATCH)):
-            for decoded in pool.map(lambda clip: _decode(clip, sampling_rate), batch):
-                if isinstance(decoded, str):
-                    faults[len(bounds)] = decoded
-                    decoded = np.zeros(0, np.int16)
-                file.write(decoded.tobytes())
-                bounds.append((position, position + len(decoded)))
-                position += len(decoded)
+            for samples in pool.map(lambda clip: decoded(clip, sampling_rate), batch):
+                if isinstance(samples, str):
+                    faults[len(bounds)] = samples
+                    samples = np.zeros(0, np.int16)
+                file.write(samples.tobytes())
+                bounds.append((position, position + len(samples)))
+                position += len(samples)
             report("decoding audio", len(bounds), total)
     # Written last: an entry without its index does not exist.
     write_json(folder / "index.json", {"bounds": bounds, "faults": faults, "sampling_rate": sampling_rate})
 
 
-def _decode(clip: EncodedAudio, sampling_rate: int) -> np.ndarray | str:
+def decoded(clip: EncodedAudio, sampling_rate: int) -> np.ndarray | str:
     """The clip as int16 (samples,), or the reason why it is of no use."""
     data = clip.read()
     if data is None:
@@ -152,7 +188,9 @@ def _decode(clip: EncodedAudio, sampling_rate: int) -> np.ndarray | str:
     return np.round(samples * FULL_SCALE).astype(np.int16)
 
 
-def cached_features(audio: AudioCache, clips: Sequence[int], extractor: Any, report: Report) -> np.ndarray | None:
+def cached_features(
+    audio: ClipAudio, clips: Sequence[int] | np.ndarray, extractor: Any, report: Report
+) -> np.ndarray | None:
     """Log-mel features of `clips`, memory-mapped: float32 (clips, mel, frames), or None when they cannot be stored.
 
     That is so when a clip is longer than the window of `extractor` (an `LpmcFeatureExtractor`), since each epoch then
@@ -161,20 +199,20 @@ def cached_features(audio: AudioCache, clips: Sequence[int], extractor: Any, rep
     length = extractor.chunk_samples
     frames = length // extractor.hop_length + 1
     shape = (len(clips), extractor.num_mel_bins, frames)
-    longest = max(int(end - start) for start, end in audio.bounds[list(clips)])
+    longest = int(audio.lengths[np.asarray(clips)].max())
     if longest - length >= extractor.min_tail_seconds * audio.sampling_rate:
         return None
     if np.prod(shape, dtype=np.int64) * 4 > LARGEST_SPECTROGRAMS:
         return None
     settings = [FORMAT, extractor.num_mel_bins, extractor.n_fft, extractor.hop_length, length, extractor.spectrum]
-    digest = hashlib.blake2b(json.dumps([settings, list(clips)]).encode(), digest_size=8).hexdigest()
+    digest = hashlib.blake2b(json.dumps([settings, [int(clip) for clip in clips]]).encode(), digest_size=8).hexdigest()
     target = audio.folder / f"log_mel-{digest}.npy"
     if not target.is_file():
         _remove_orphans(audio.folder)
         with atomic_path(target) as temporary:
             features = np.lib.format.open_memmap(temporary, "w+", np.float32, shape)
             for start in range(0, len(clips), BATCH):
-                batch = [audio.window(clip, length, 0.0) for clip in clips[start : start + BATCH]]
+                batch = [float_window(audio, int(clip), length, 0.0) for clip in clips[start : start + BATCH]]
                 features[start : start + len(batch)] = extractor(
                     batch, sampling_rate=audio.sampling_rate, return_tensors="np"
                 )["input_features"]

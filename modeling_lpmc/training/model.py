@@ -53,12 +53,29 @@ def model_to_train(
         if arguments.weights_licence:
             config.weights_licence = arguments.weights_licence
         model = LpmcForConditionalGeneration.from_pretrained(source, config=config, dtype=torch.float32)
+        if checkpoint is not None:
+            model._origin = None  # saving takes nothing over from a checkpoint, which may be gone by then
         return model, LpmcProcessor.from_pretrained(source)
     except (OSError, ValueError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(
-            source, f"no captioner could be loaded ({reason})", "give a directory that `lpmc train` or `convert` made"
-        ) from error
+        raise _not_loaded(source, error) from error
+
+
+def check_start(arguments: ModelArguments) -> None:
+    """Raise `ModelError` when there is no captioner at `start_from`; reading the data before may take hours."""
+    if arguments.start_from is not None:
+        try:
+            LpmcConfig.from_pretrained(arguments.start_from)
+        except (OSError, ValueError) as error:
+            raise _not_loaded(arguments.start_from, error) from error
+
+
+def _not_loaded(source: Path | str, error: Exception) -> ModelError:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return ModelError(
+        source,
+        f"no captioner could be loaded ({reason})",
+        "give a directory that `lpmc train` or `convert` made, as in model.start_from=DIR",
+    )
 
 
 def _new_processor(

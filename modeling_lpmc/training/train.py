@@ -7,17 +7,14 @@ puts data, model and trainer together, and leaves an output directory that AutoM
 from __future__ import annotations
 
 import math
-import platform
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from huggingface_hub.constants import HF_HOME
-from torch.utils.data import Subset
 from transformers import PrinterCallback, Seq2SeqTrainingArguments, TrainerState, set_seed
 
 from lpmc_errors import Interrupted, LpmcError, UsageError, disk_faults_named
@@ -25,15 +22,28 @@ from lpmc_files import write_json
 from modeling_lpmc.configuration_lpmc import LpmcConfig
 from modeling_lpmc.export import save_for_hub
 from modeling_lpmc.feature_extraction_lpmc import LpmcFeatureExtractor
-from modeling_lpmc.processing_lpmc import LpmcProcessor
-from modeling_lpmc.training.arguments import OptimisationArguments, TrainingRecipe, load_recipe
-from modeling_lpmc.training.data import CaptionCollator, CaptionedClips, ClipDataset, SkippedRow, read_split
-from modeling_lpmc.training.model import model_to_train
+from modeling_lpmc.training.arguments import TrainingRecipe, load_recipe
+from modeling_lpmc.training.data import CaptionedClips, ClipDataset, SkippedRow, read_split
+from modeling_lpmc.training.feed import COMPILED_WIDTHS, CaptionCollator
+from modeling_lpmc.training.model import check_start, model_to_train
+from modeling_lpmc.training.optimiser import schedule, trainer_arguments
+from modeling_lpmc.training.processes import from_process_zero
+from modeling_lpmc.training.progress import Progress, StopRequest, TrainingWatch
+from modeling_lpmc.training.provenance import code_state, provenance
+from modeling_lpmc.training.results import final_results
 from modeling_lpmc.training.run_directory import CAPTIONS, RunDirectory
+from modeling_lpmc.training.sample_captions import caption_clips
 from modeling_lpmc.training.sampling import BalancedTagSampler, ClipSampler
-from modeling_lpmc.training.trainer import CaptionTrainer, Progress, StopRequest, TrainingWatch
-
-RECORDED_PACKAGES = ("lp-musiccaps", "torch", "transformers", "accelerate", "datasets", "tokenizers")
+from modeling_lpmc.training.throughput import THROUGHPUT_KEYS, ThroughputWatch
+from modeling_lpmc.training.trainer import CaptionTrainer
+from modeling_lpmc.training.watching import (
+    best_settings,
+    check_watching,
+    history_of,
+    load_best,
+    stopped_early,
+    watchers,
+)
 
 ReportProgress = Callable[[Progress], None]
 Say = Callable[[str], None]
@@ -74,18 +84,21 @@ def run_training(
     after SIGINT or SIGTERM.
     """
     resolved = load_recipe(Path(recipe), overrides)
-    directory = RunDirectory(Path(output))
-    report = progress or (lambda _: None)
-    tell = say or (lambda _: None)
-    done = directory.finished(resolved.as_dict())
-    if done is not None:
-        tell(f"{output}: already trained with this recipe")
-        return _result(directory, done, was_finished=True)
     stop = StopRequest()
-    with stop.installed(), disk_faults_named(directory.path):
+    with ExitStack() as held:
+        held.enter_context(stop.installed())
+        held.enter_context(disk_faults_named(Path(output)))
+        arguments = trainer_arguments(resolved, RunDirectory(Path(output)).checkpoints)
+        speaks = arguments.process_index == 0  # of several processes only the first one writes and reports
+        directory = RunDirectory(Path(output), writes=speaks)
+        report: ReportProgress = progress if progress and speaks else lambda _: None
+        tell: Say = say if say and speaks else lambda _: None
         try:
-            directory.begin(resolved.as_dict())
-            return _run(resolved, directory, stop, report, tell)
+            done = from_process_zero(lambda: _claim(directory, resolved, held))
+            if done is not None:
+                tell(f"{output}: already trained with this recipe")
+                return _result(directory, done, was_finished=True)
+            return _run(resolved, directory, arguments, stop, report, tell)
         except KeyboardInterrupt as error:
             raise _interrupted(directory) from error
         except torch.cuda.OutOfMemoryError as error:
@@ -94,39 +107,77 @@ def run_training(
             ) from error
 
 
+def _claim(directory: RunDirectory, recipe: TrainingRecipe, held: ExitStack) -> dict[str, Any] | None:
+    """The record of a finished run; otherwise take the directory for this one until `held` closes."""
+    record = directory.finished(recipe.as_dict())
+    if record is None:
+        held.enter_context(directory.locked())
+        record = directory.finished(recipe.as_dict())  # by a run that ended since
+    if record is None:
+        directory.begin(recipe.as_dict())
+        directory.last_checkpoint()  # removes what a kill left half written, before other processes look
+    else:
+        directory.tidy()  # a kill after the last file leaves checkpoints behind
+    return record
+
+
 def _run(
-    recipe: TrainingRecipe, directory: RunDirectory, stop: StopRequest, report: ReportProgress, tell: Say
+    recipe: TrainingRecipe,
+    directory: RunDirectory,
+    arguments: Seq2SeqTrainingArguments,
+    stop: StopRequest,
+    report: ReportProgress,
+    tell: Say,
 ) -> TrainingResult:
-    set_seed(recipe.optimisation.seed)
-    arguments = _trainer_arguments(recipe, directory)
+    check_watching(recipe, tell)
+    check_start(recipe.model)
+    if recipe.optimisation.updates and recipe.optimisation.warmup_updates:
+        schedule(recipe.optimisation, per_epoch=1)  # which neither needs; with epochs it waits for the data
     with arguments.main_process_first():  # the first process fills the caches, the others find them
         train, held_out = _read_data(recipe, report)
         checkpoint = directory.last_checkpoint()
-        _check_same_data(directory, train, resuming=checkpoint is not None)
+        record = _signed(recipe, directory, (train, held_out), resuming=checkpoint is not None)
+        set_seed(recipe.optimisation.seed)  # not before: reading data may draw, or not, as the caches have it
         model, processor = model_to_train(recipe.model, train, directory, checkpoint and checkpoint[0], tell)
-        train_set = ClipDataset(train, processor, recipe.data, _reporter(report))
-        held_out_set = ClipDataset(held_out, processor, recipe.data, _reporter(report)) if held_out else None
+        data = replace(
+            recipe.data, max_caption_tokens=min(recipe.data.max_caption_tokens, model.config.max_position_embeddings)
+        )
+        train_set = ClipDataset(train, processor, data, _reporter(report))
+        held_out_set = ClipDataset(held_out, processor, data, _reporter(report)) if held_out else None
     skipped = [*train.skipped, *(held_out.skipped if held_out else [])]
     if skipped:
         reasons = sorted({skip.reason for skip in skipped})
         tell(f"{len(skipped)} rows are left out ({'; '.join(reasons[:3])}{'; ...' if len(reasons) > 3 else ''})")
     sampler = _sampler(recipe, train)
     per_epoch = math.ceil(len(sampler) / recipe.optimisation.batch_size)
-    updates, warmup = _schedule(recipe.optimisation, per_epoch)
+    updates, warmup = schedule(recipe.optimisation, per_epoch)
     arguments.max_steps, arguments.warmup_steps = updates, warmup
+    for name, value in best_settings(recipe).items():
+        setattr(arguments, name, value)
+    throughput = ThroughputWatch(model.config)
     trainer = CaptionTrainer(
         sampler=sampler,
+        weight_decay_on=recipe.optimisation.weight_decay_on,
+        augmentation=recipe.augmentation,
+        provenance=record,
         model=model,
         args=arguments,
         train_dataset=train_set,
         eval_dataset=held_out_set,
-        data_collator=_collator(model.config),
+        data_collator=_collator(model.config, COMPILED_WIDTHS if recipe.optimisation.compile else ()),
         processing_class=processor,
-        callbacks=[TrainingWatch(stop, report, sampler, per_epoch)],
+        callbacks=[TrainingWatch(stop, report, sampler, per_epoch), throughput],
     )
+    trainer.throughput = throughput
     trainer.remove_callback(PrinterCallback)
-    if checkpoint is not None and checkpoint[1] >= updates:  # killed after the last update: only the ending is missing
+    for callback in watchers(recipe, directory, processor, train, held_out, held_out_set, report):
+        trainer.add_callback(callback)
+    if checkpoint is not None and (
+        checkpoint[1] >= updates or stopped_early(history_of(checkpoint[0]), recipe.evaluation)
+    ):  # killed after the last update: only the ending is missing
         trainer.state = TrainerState.load_from_json(str(checkpoint[0] / "trainer_state.json"))
+        trainer.state.is_world_process_zero = directory.writes
+        trainer.state.is_local_process_zero = trainer.is_local_process_zero()
     else:
         if checkpoint is not None:
             tell(f"continuing after update {checkpoint[1]} of {updates}")
@@ -134,25 +185,58 @@ def _run(
             trainer.train(resume_from_checkpoint=str(checkpoint[0]) if checkpoint else None)
         if stop.asked and trainer.state.global_step < updates:
             raise _interrupted(directory)
+    best_update = load_best(trainer, directory)
     evaluation_loss = None
     if held_out is not None and held_out_set is not None:
         evaluation_loss = float(trainer.evaluate()["eval_loss"])
         number = min(recipe.evaluation.generated_captions, len(held_out))
         if number:
             report(Progress("captioning the evaluation clips", 0, number))
-            _write_captions(trainer, Subset(held_out_set, range(number)), held_out, processor, directory)
-    record = _record(recipe, trainer, (train, held_out), evaluation_loss) | {
-        "updates": updates,
-        "warmup_updates": warmup,
-        "resumed_from": checkpoint[1] if checkpoint else None,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "tokenizer": directory.noted("tokenizer"),
-        "vocabulary": len(processor.tokenizer),
-    }
-    if trainer.is_world_process_zero():
-        save_for_hub(model, processor, directory.path)
+            _write_captions(
+                directory, held_out, caption_clips(model, processor, held_out_set, range(number), arguments)
+            )
+    record = (
+        record
+        | _course(trainer, (train, held_out), evaluation_loss)
+        | {
+            "updates": updates,
+            "warmup_updates": warmup,
+            "resumed_from": checkpoint[1] if checkpoint else None,
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "tokenizer": directory.noted("tokenizer"),
+            "vocabulary": len(processor.tokenizer),
+            "throughput": throughput.summary(),
+        }
+        | final_results(trainer, recipe, directory, processor, train, held_out, held_out_set, best_update=best_update)
+    )
+    if directory.writes:
+        save_for_hub(trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False), processor, directory.path)
         directory.finish(record)
+    arguments.distributed_state.wait_for_everyone()  # so that what any process returns with lies there
     return _result(directory, record, was_finished=False)
+
+
+def _signed(
+    recipe: TrainingRecipe,
+    directory: RunDirectory,
+    clips: tuple[CaptionedClips, CaptionedClips | None],
+    *,
+    resuming: bool,
+) -> dict[str, Any]:
+    """The provenance of what comes now. A checkpoint goes on with the clips it began with.
+
+    Raises `UsageError` when they have changed.
+    """
+    code = (directory.noted("code") or []) if resuming else []
+    state = code_state()
+    record = provenance(recipe, clips, [*code, *([state] if state not in code else [])])
+    if resuming and directory.noted("data") != record["data"]:
+        raise UsageError(
+            directory.path, "was begun on other clips or captions than the data set now has", "choose another --output"
+        )
+    directory.note("data", record["data"])
+    directory.note("code", record["code"])
+    return record
 
 
 def _read_data(recipe: TrainingRecipe, report: ReportProgress) -> tuple[CaptionedClips, CaptionedClips | None]:
@@ -165,27 +249,18 @@ def _read_data(recipe: TrainingRecipe, report: ReportProgress) -> tuple[Captione
     return clips[0], clips[1] if len(clips) > 1 else None
 
 
-def _check_same_data(directory: RunDirectory, train: CaptionedClips, *, resuming: bool) -> None:
-    """A checkpoint goes on with the clips it began with. Raises `UsageError` when they have changed."""
-    if resuming and directory.noted("data_fingerprint") != train.fingerprint:
-        raise UsageError(
-            directory.path, "was begun on other clips or captions than the data set now has", "choose another --output"
-        )
-    directory.note("data_fingerprint", train.fingerprint)
-
-
 def _reporter(report: ReportProgress) -> Callable[[str, int, int], None]:
     return lambda stage, done, total: report(Progress(stage, done, total))
 
 
-def _collator(config: LpmcConfig) -> CaptionCollator:
+def _collator(config: LpmcConfig, widths: tuple[int, ...]) -> CaptionCollator:
     assert config.pad_token_id is not None
     assert config.decoder_start_token_id is not None
-    return CaptionCollator(config.pad_token_id, config.decoder_start_token_id)
+    return CaptionCollator(config.pad_token_id, config.decoder_start_token_id, widths)
 
 
 def _sampler(recipe: TrainingRecipe, train: CaptionedClips) -> ClipSampler | BalancedTagSampler:
-    captions = [len(own) for own in train.captions]
+    captions = train.caption_counts
     data, run = recipe.data, recipe.optimisation
     if data.sampling == "balanced_tags":
         return BalancedTagSampler(train.tags, captions, run.seed, draws=data.draws_per_epoch)
@@ -198,123 +273,46 @@ def _sampler(recipe: TrainingRecipe, train: CaptionedClips) -> ClipSampler | Bal
     return sampler
 
 
-def _schedule(run: OptimisationArguments, per_epoch: int) -> tuple[int, int]:
-    """Updates of the run and of its warm-up. Raises `UsageError` when the warm-up takes up the run."""
-    updates = run.updates or max(1, round((run.epochs or 0) * per_epoch))
-    warmup = run.warmup_updates or round((run.warmup_epochs or 0) * per_epoch)
-    if warmup >= updates:
-        raise UsageError(
-            "optimisation",
-            f"a warm-up of {warmup} updates leaves nothing of a run of {updates}",
-            "lower warmup_updates or train longer",
-        )
-    return updates, warmup
-
-
-def _trainer_arguments(recipe: TrainingRecipe, directory: RunDirectory) -> Seq2SeqTrainingArguments:
-    """The library's settings, all but the number of updates. They also join the processes of a distributed run."""
-    run, evaluation = recipe.optimisation, recipe.evaluation
-    gpu = torch.cuda.is_available()
-    arguments = Seq2SeqTrainingArguments(
-        output_dir=str(directory.checkpoints),
-        use_cpu=not torch.accelerator.is_available(),  # several processes on a CPU are joined only when told so
-        lr_scheduler_type="cosine_with_min_lr",  # from 0 to the peak, then half a cosine: the released schedule
-        lr_scheduler_kwargs={"min_lr": run.final_learning_rate},
-        learning_rate=run.learning_rate,
-        weight_decay=run.weight_decay,
-        max_grad_norm=run.max_gradient_norm,
-        optim="adamw_torch_fused" if gpu else "adamw_torch",  # 2 ms instead of 17 on an H100, of an update of 80
-        bf16=run.precision == "bfloat16" or (run.precision == "auto" and gpu and torch.cuda.is_bf16_supported()),
-        ddp_find_unused_parameters=False,  # every parameter takes part in every update
-        dataloader_num_workers=run.loader_workers,
-        dataloader_persistent_workers=run.loader_workers > 0,  # an epoch of the pre-training is 32 updates
-        dataloader_pin_memory=gpu,
-        remove_unused_columns=False,
-        seed=run.seed,
-        logging_steps=run.log_every,
-        logging_nan_inf_filter=False,  # a loss that is not a number must be seen
-        save_steps=run.save_every,
-        save_total_limit=run.keep_checkpoints,
-        eval_strategy="steps" if evaluation.split and evaluation.every_updates else "no",
-        eval_steps=evaluation.every_updates,
-        predict_with_generate=True,  # acts in predict() alone: without metrics evaluate() wants the loss only
-        disable_tqdm=True,
-        report_to="none",
-    )
-    devices = arguments.world_size
-    at_once = run.clips_per_step or max(1, run.batch_size // devices)
-    if run.batch_size % (at_once * devices):
-        raise UsageError(
-            "optimisation.batch_size",
-            f"{run.batch_size} cannot be split over {devices} devices taking {at_once} clips at a time",
-            "change batch_size or clips_per_step",
-        )
-    arguments.per_device_train_batch_size = arguments.per_device_eval_batch_size = at_once
-    arguments.gradient_accumulation_steps = run.batch_size // (at_once * devices)
-    return arguments
-
-
-def _write_captions(
-    trainer: CaptionTrainer,
-    clips: Subset[dict[str, Any]],
-    held_out: CaptionedClips,
-    processor: LpmcProcessor,
-    directory: RunDirectory,
-) -> None:
-    """Caption `clips`, the first of `held_out`, and write the captions beside their references."""
-    tokens = np.asarray(trainer.predict(clips).predictions)  # (clips, tokens), -100 after the end
-    tokens = tokens[: len(clips)]  # several devices fill the last batch up with clips they have had
-    captions = processor.batch_decode(np.where(tokens < 0, processor.tokenizer.pad_token_id, tokens))
+def _write_captions(directory: RunDirectory, held_out: CaptionedClips, captions: Sequence[str]) -> None:
+    """Write the captions of the first clips of `held_out` beside their references."""
     rows = [
-        {"track_id": track_id, "prediction": caption.strip(), "ground_truth": references[0]}
+        {"track_id": track_id, "prediction": caption, "ground_truth": references[0]}
         for track_id, caption, references in zip(held_out.track_ids, captions, held_out.captions, strict=False)
     ]
-    if trainer.is_world_process_zero():
+    if directory.writes:
         write_json(directory.path / CAPTIONS, rows)
 
 
-def _record(
-    recipe: TrainingRecipe,
+def _course(
     trainer: CaptionTrainer,
     splits: tuple[CaptionedClips, CaptionedClips | None],
     evaluation_loss: float | None,
 ) -> dict[str, Any]:
-    """What `training.json` says of data, losses, time and machine."""
+    """What `training.json` says of data, losses, time and machine, beside the provenance."""
     train, held_out = splits
     history = trainer.state.log_history
     curve = [_point(entry, "loss") for entry in history if "loss" in entry]
     return {
-        "recipe": recipe.as_dict(),
         "loss": curve[-1]["loss"],
         "evaluation_loss": evaluation_loss,
         "seconds": curve[-1]["seconds"],
-        "data_fingerprint": train.fingerprint,
-        "rows": {clips.split: clips.rows for clips in splits if clips},
         "train_clips": len(train),
-        "train_captions": sum(map(len, train.captions)),
+        "train_captions": int(train.caption_counts.sum()),
         "evaluation_clips": len(held_out) if held_out else 0,
         "skipped": [asdict(skip) for clips in splits if clips for skip in clips.skipped],
         "loss_curve": curve,
         "evaluation_curve": [_point(entry, "eval_loss") for entry in history if "eval_loss" in entry],
-        "device": str(trainer.args.device),
+        "device": trainer.args.device.type,
+        "processes": trainer.args.world_size,
         "precision": "bfloat16" if trainer.args.bf16 else "float32",
-        "versions": {"python": platform.python_version(), **_versions()},
     }
 
 
 def _point(entry: dict[str, Any], name: str) -> dict[str, Any]:
     point = {"update": entry["step"], "epoch": entry.get("epoch"), "loss": entry[name]}
-    return point | {key: entry[key] for key in ("learning_rate", "grad_norm", "seconds") if key in entry}
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in RECORDED_PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:  # a checkout that was never installed
-            found[name] = "not installed"
-    return found
+    return point | {
+        key: entry[key] for key in ("learning_rate", "grad_norm", "seconds", *THROUGHPUT_KEYS) if key in entry
+    }
 
 
 def _interrupted(directory: RunDirectory) -> Interrupted:

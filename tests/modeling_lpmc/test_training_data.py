@@ -220,3 +220,9 @@ def test_an_evaluation_set_is_refused_for_training_and_read_for_evaluation(tmp_p
                 read_split(arguments, "test", None, RATE, tmp_path / "cache", lambda *_: None)
         else:
             assert len(read_split(arguments, "test", None, RATE, tmp_path / "cache", lambda *_: None).captions) == 2
+
+
+def test_a_folder_is_read_as_it_is_now_and_not_as_another_of_its_name_was(tmp_path: Path) -> None:
+    for place, kinds in (("one", ["low", "high", "beat"]), ("two", ["low", "noise"])):
+        clips = read(tmp_path / place, [row(kind, number) for number, kind in enumerate(kinds)])
+        assert clips.track_ids == [f"{kind}-{number}" for number, kind in enumerate(kinds)], place

@@ -43,6 +43,27 @@ def test_the_recipes_of_paper_and_released_code_keep_their_disagreement() -> Non
         assert recipes[stage, "paper"].data.captions == ("caption_ground_truth",)
 
 
+def test_the_fast_pretraining_hears_the_released_number_of_clips_in_the_papers_updates() -> None:
+    fast, paper = load_recipe(Path("fast")), load_recipe(Path("pretrain_paper"))
+    assert fast == load_recipe(Path("pretrain_fast"))
+    released = load_recipe(Path("pretrain_released"))
+    assert fast.optimisation.updates == paper.optimisation.updates
+    assert fast.optimisation.updates * fast.optimisation.batch_size == (
+        released.optimisation.epochs * released.data.draws_per_epoch
+    )
+    sizes = ("d_model", "encoder_layers", "decoder_layers", "attention_heads", "feed_forward", "tokenizer")
+    assert [getattr(fast.model, size) for size in sizes] == [getattr(paper.model, size) for size in sizes]
+
+
+def test_only_the_fast_recipes_depart_from_the_released_optimiser() -> None:
+    for name in shipped_recipes():
+        run = load_recipe(Path(name)).optimisation
+        if name.endswith(("_paper", "_released")):
+            assert (run.weight_decay_on, run.beta2, run.max_gradient_norm, run.compile) == ("all", 0.999, 0.0, False)
+        elif name.endswith("_fast"):
+            assert (run.weight_decay_on, run.beta2, run.max_gradient_norm) == ("matrices", 0.98, 1.0)
+
+
 def test_the_quickstart_says_that_it_is_a_demonstration() -> None:
     assert load_recipe(Path("quickstart")).model.demonstration
 
@@ -83,6 +104,8 @@ def test_choosing_updates_replaces_the_recipes_epochs() -> None:
         ("{model: {start_from: x, d_model: 64}, optimisation: {updates: 5}}", [], "model.d_model: has no effect"),
         ("{evaluation: {generated_captions: 5}, optimisation: {updates: 5}}", [], "has no effect without"),
         ("optimisation: [updates, 5]", [], "expected keys"),
+        ("optimisation: {updates: 5, beta2: 1.0}", [], "optimisation.beta2: is 1.0"),
+        ("optimisation: {updates: 5, weight_decay_on: some}", [], "choose one of all, matrices"),
         ("optimisation: {updates: 5", [], "is not YAML"),
     ],
 )

@@ -1,12 +1,10 @@
-"""Whole runs on a real built data set: it learns, it resumes after a kill and after SIGTERM, and its output loads."""
+"""Whole runs on a real built data set: it learns, it resumes after SIGTERM, and its output loads."""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,11 +12,10 @@ import torch
 from training_corpus import KINDS, RATE, row, sound, write_dataset
 
 from hub_cards import lint_model
-from lpmc_errors import EXIT_INTERRUPTED, Interrupted, LpmcError, UsageError
+from lpmc_errors import EXIT_INTERRUPTED, Interrupted, LpmcError, ModelError, UsageError
 from modeling_lpmc import LpmcFeatureExtractor, LpmcForConditionalGeneration
 from modeling_lpmc.training.train import Progress, TrainingResult, run_training
 
-PROJECT = Path(__file__).resolve().parents[2]
 RECIPE = """
 model: {tokenizer: train, vocabulary_size: 300, d_model: 32, encoder_layers: 1, decoder_layers: 1, attention_heads: 2,
   feed_forward: 64, max_caption_positions: 64, num_mel_bins: 32, initial_deviation: 0.1, calibrate: true,
@@ -103,63 +100,6 @@ def test_a_tiny_model_learns_to_tell_its_clips_apart_and_its_output_loads(folder
     assert processor.feature_extractor.num_mel_bins == 32
 
 
-def test_a_killed_run_continues_with_the_same_losses(folder: Path, undisturbed: TrainingResult) -> None:
-    output = folder / "killed"
-    script = (
-        "import os, signal, sys, torch\n"
-        "from modeling_lpmc.training.train import run_training\n"
-        "torch.set_num_threads(1)\n"
-        "def kill(progress):\n"
-        "    if progress.stage == 'training' and progress.done == 8:\n"
-        "        os.kill(os.getpid(), signal.SIGKILL)\n"
-        "run_training(sys.argv[1], sys.argv[2], sys.argv[3:], progress=kill)\n"
-    )
-    arguments = [str(folder / "recipe.yaml"), str(output), *overrides(folder)]
-    killed = subprocess.run(
-        [sys.executable, "-c", script, *arguments], cwd=PROJECT, capture_output=True, text=True, timeout=120
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    half_written = output / "checkpoints" / "checkpoint-8"
-    half_written.mkdir()
-    (half_written / "model.safetensors").write_bytes(b"cut sho")
-
-    result = run_training(folder / "recipe.yaml", output, overrides(folder))
-    assert result.resumed_from == 5
-    assert curve(output) == pytest.approx(curve(undisturbed.output), abs=1e-4)
-    assert len(curve(output)) == result.updates == 12
-
-
-def test_two_processes_share_a_run_and_resume_it_with_the_losses_of_one(folder: Path) -> None:
-    script = folder / "share.py"
-    script.write_text(
-        "import os, signal, sys, torch\n"
-        "from modeling_lpmc.training.train import run_training\n"
-        "torch.set_num_threads(1)\n"
-        "def kill(progress):\n"
-        "    if progress.stage == 'training' and progress.done == int(os.environ['KILL_AT']):\n"
-        "        os.kill(os.getpid(), signal.SIGKILL)\n"
-        "run_training(sys.argv[1], sys.argv[2], sys.argv[3:], progress=kill)\n"
-    )
-    asked = [*overrides(folder), "model.dropout=0.0", "evaluation.split=test", "evaluation.generated_captions=3"]
-    asked.append("optimisation.precision=float32")  # also beside a GPU, which only the undivided run sees
-    alone = run_training(folder / "recipe.yaml", folder / "alone", [*asked, "optimisation.clips_per_step=2"])
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
-    arguments = [str(folder / "recipe.yaml"), str(folder / "shared"), *asked, "optimisation.clips_per_step=2"]
-    environment = os.environ | {"PYTHONPATH": str(PROJECT), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    for kill_at in (8, 0):
-        done = subprocess.run(
-            [*launch, *arguments],
-            env=environment | {"KILL_AT": str(kill_at)},
-            capture_output=True,
-            text=True,
-            timeout=180,
-        )
-        assert (done.returncode == 0) == (kill_at == 0), done.stderr
-    assert json.loads((folder / "shared" / "training.json").read_text())["resumed_from"] == 5
-    assert curve(folder / "shared") == pytest.approx(curve(alone.output), abs=1e-3)
-    assert (folder / "shared" / "inference.json").read_text() == (folder / "alone" / "inference.json").read_text()
-
-
 def test_a_run_told_to_stop_keeps_its_updates_and_the_same_call_ends_it(
     folder: Path, undisturbed: TrainingResult
 ) -> None:
@@ -221,6 +161,14 @@ def test_a_diverged_run_stops_at_once(folder: Path) -> None:
 def test_a_warm_up_longer_than_the_run_is_refused(folder: Path) -> None:
     with pytest.raises(UsageError, match="warm-up of 12 updates"):
         run_training(folder / "recipe.yaml", folder / "warm", [*overrides(folder), "optimisation.warmup_updates=12"])
+
+
+def test_a_missing_start_and_a_long_warm_up_are_named_before_any_data_are_read(folder: Path) -> None:
+    nowhere = [f"data.dataset={folder / 'nowhere'}"]
+    with pytest.raises(ModelError, match=r"no captioner could be loaded.*model\.start_from=DIR"):
+        run_training("transfer_paper", folder / "none", [*nowhere, f"model.start_from={folder / 'missing'}"])
+    with pytest.raises(UsageError, match=r"warm-up of 1000 updates.*optimisation\.warmup_updates=1"):
+        run_training("supervised_paper", folder / "none", [*nowhere, "optimisation.updates=20"])
 
 
 def test_a_finished_run_is_recognised_and_not_repeated(folder: Path, undisturbed: TrainingResult) -> None:
