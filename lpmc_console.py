@@ -26,6 +26,7 @@ OWN_MODULES = {
     "lpmc_pseudo_caption",
     "lpmc_quickstart",
     "lpmc_ratings",
+    "lpmc_train",
     "modeling_lpmc",
     "space",
 }
@@ -34,6 +35,20 @@ OWN_MODULES = {
 def say(text: str) -> None:
     """A line for the person, on standard error, so that standard output stays the program's result."""
     print(text, file=sys.stderr, flush=True)
+
+
+def one_line(text: str) -> str:
+    """`text` with line breaks and other control characters, which a file may have in its name, written out."""
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
+
+
+def quiet_libraries() -> None:
+    """Switch off the bars that datasets and transformers draw of their own: one bar a command is enough."""
+    import datasets
+    import transformers
+
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()
 
 
 def emit(value: Any, as_json: bool, text: Callable[[], None]) -> None:

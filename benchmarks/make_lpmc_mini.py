@@ -39,7 +39,8 @@ UNTOLD = re.compile(r".* (?:major|minor)|\d+/\d+ time")  # tags
 INSTRUCTIONS = ("writing", "summary", "paraphrase")
 LISTENING_CLIPS = 240
 RECORD = "measured.json"
-KEPT_FILES = re.compile(r".*\.(?:json|safetensors|md)|LICENSE")  # code travels with the package, not beside its weights
+KEPT_FILES = re.compile(r".*\.(?:json|safetensors|md|png)|LICENSE")
+LEFT_OUT = {"inference.json", "samples.md"}
 
 
 def make(folder: Path, clips: int, workers: int, overrides: list[str]) -> Path:
@@ -136,7 +137,7 @@ def measure(folder: Path, model: Path) -> dict[str, Any]:
 
 
 def install(model: Path) -> None:
-    """Copy the model into the package, its weights in float16."""
+    """Copy the model into the package, its weights in float16, its code as links to the package's own."""
     import torch
     from safetensors.torch import load_file, save_file
 
@@ -144,8 +145,10 @@ def install(model: Path) -> None:
     for path in TARGET.iterdir():
         path.unlink()
     for path in sorted(model.iterdir()):
-        if path.is_file() and KEPT_FILES.fullmatch(path.name) and path.name != "inference.json":
+        if path.is_file() and KEPT_FILES.fullmatch(path.name) and path.name not in LEFT_OUT:
             shutil.copyfile(path, TARGET / path.name)
+    for path in sorted((PROJECT / "modeling_lpmc").glob("*_lpmc.py")):  # links: one code, here and in the package
+        (TARGET / path.name).symlink_to(Path("..", "..", path.name))
     weights = load_file(TARGET / "model.safetensors")
     halves = {name: tensor.to(torch.float16).contiguous() for name, tensor in weights.items()}
     save_file(halves, TARGET / "model.safetensors", metadata={"format": "pt"})

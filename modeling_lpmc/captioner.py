@@ -37,6 +37,7 @@ from modeling_lpmc.configuration_lpmc import MEL_CONTRACT, LpmcConfig
 from modeling_lpmc.feature_extraction_lpmc import LpmcFeatureExtractor
 from modeling_lpmc.modeling_lpmc import LpmcForConditionalGeneration
 from modeling_lpmc.processing_lpmc import LpmcProcessor
+from modeling_lpmc.shipped import model_source
 
 BATCH_SIZE = 8  # windows; on 2 cores 0.89 s a window against 2.95 s one by one (the released sizes, 5 beams)
 TIME_DIGITS = 3  # times are seconds, kept to the millisecond; one sample at 16 kHz is 0.06 ms
@@ -178,7 +179,9 @@ class Captioner:
         revision: str | None = None,
         precision: str = "float32",
     ) -> Captioner:
-        """Load a model directory, or a model of the Hub by its id, for `device` (default: CUDA if there is any).
+        """Load a model directory, a model of the Hub by its id, or `lpmc_mini`, which ships with the package.
+
+        `device` is CUDA by default if there is any.
 
         Only the weights, the tokenizer and the configuration are taken from there. The code is this package's own, so
         that naming a model never runs code that came with it; weights are read from safetensors only.
@@ -192,9 +195,11 @@ class Captioner:
         where = _device(device)
         if precision not in PRECISIONS:
             raise UsageError(f"precision {precision!r}", "is unknown", f"use {', '.join(PRECISIONS)}")
-        name = str(model)
-        if not name:
+        if not str(model):
             raise ModelError("model", "no name was given", "name a model directory or a Hub id")
+        name = model_source(str(model))
+        if name != str(model):
+            model, revision = name, None
         if Path(model).exists():
             _check_directory(Path(model))
         elif not _HUB_ID.fullmatch(name):

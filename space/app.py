@@ -1,7 +1,9 @@
 """The demo page: upload or record music, see its captions appear one ten-second window after the other.
 
-    lpmc demo --model DIR_OR_ID            or, where this file lies alone as in a Space:
+    lpmc demo [--model DIR_OR_ID]            or, where this file lies alone as in a Space:
     LPMC_MODEL=DIR_OR_ID python app.py
+
+Without a model it is lpmc_mini, which ships with the package.
 
 `CaptionPage` does the work and knows nothing of the page; `build_app` lays the page out.
 """
@@ -22,6 +24,7 @@ import gradio as gr
 from lpmc_errors import LpmcError, UsageError
 from modeling_lpmc.audio import check_has_sound, load_audio
 from modeling_lpmc.captioner import TIME_DIGITS, Captioner, CaptionSegment, TrackCaption, track_caption
+from modeling_lpmc.shipped import SHIPPED
 
 MAX_MINUTES = 10  # of audio in one request; longer tracks are work for `lpmc caption`
 MAX_FILE_SIZE = "100mb"  # 10 minutes of CD-quality stereo WAV
@@ -41,8 +44,8 @@ Describes music in words: each ten seconds of a track, and the track as a whole,
 """
 
 DEMONSTRATION = """
-**This is a small demonstration model, trained for minutes.** It shows how the software works. Do not rely on what it
-says about your music.
+**This is a small demonstration model, trained on synthetic music.** It shows how the software works. Do not rely on
+what it says about your music.
 """
 
 CLOSING = f"""
@@ -228,10 +231,8 @@ def launch(
 
 def main() -> None:
     """Start as a Space does: the model's name stands in the environment."""
-    model = os.environ.get("LPMC_MODEL")
+    model = os.environ.get("LPMC_MODEL") or SHIPPED
     try:
-        if not model:
-            raise UsageError("LPMC_MODEL", "is not set", "set it to a model's Hub id, or to a folder beside app.py")
         launch(model, revision=os.environ.get("LPMC_MODEL_REVISION") or None)
     except LpmcError as error:
         print(error, file=sys.stderr)

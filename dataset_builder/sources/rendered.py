@@ -26,6 +26,7 @@ from .rendered_facts import ClipFacts
 from .rendered_files import (
     CLIPS_PER_PART,
     CORPUS_FILE,
+    claimed,
     clear_unfinished,
     comment_of_whole_clip,
     read_corpus_file,
@@ -46,6 +47,7 @@ OUT_OF_DISTRIBUTION = "ood"  # the split of the test clips as the held-out Sound
 SHORTEST_S, LONGEST_S = 1.0, 600.0
 LOWEST_HZ, HIGHEST_HZ = 8_000, 48_000
 MOST_WORKERS = 256
+MOST_CLIPS = 10_000_000  # about 2 TB at 10 s; a number with a zero too many would be planned for hours
 
 Progress = Callable[[int, int], None]
 
@@ -214,9 +216,9 @@ def read_rendered(
         workers: processes that render; the files are the same.
         verify: decode every standing clip and compare its sound, instead of looking at its size and checksum.
 
-    Raises `UsageError` for parameters out of range, a font that is not there, or a held-out one that shares
-    recordings with another; `AudioError` for a damaged font, `TableError` when `root` is a file, `MissingExtraError`
-    without the extra `render`, `DiskError` when the disk refuses.
+    Raises `UsageError` for parameters out of range, a font that is not there, a held-out one that shares recordings
+    with another, or another run that renders into `root`; `AudioError` for a damaged font, `TableError` when `root` is
+    a file, `MissingExtraError` without the extra `render`, `DiskError` when the disk refuses.
     """
     names = tuple(dict.fromkeys(name.strip() for name in soundfonts.split(",") if name.strip()))
     settings = Settings(clips, seed, sampling_rate, duration_s, names, held_out_soundfont or None, effects)
@@ -233,16 +235,17 @@ def read_rendered(
         fonts = [find_soundfont(font) for font in settings.fonts]  # also where the files' identities were known
         if settings.held_out is not None:
             check_held_out(fonts[:-1], fonts[-1])
-        clear_unfinished(root)
         standing = clips - sum(len(_indices(settings, number)) for number in missing)
         if progress is not None and standing:
             progress(standing, clips)
-        run_parts(
-            partial(_render_part, root, settings, signature),
-            missing,
-            workers,
-            lambda done: progress(standing + done, clips) if progress is not None else None,
-        )
+        with claimed(root):
+            clear_unfinished(root)
+            run_parts(
+                partial(_render_part, root, settings, signature),
+                missing,
+                workers,
+                lambda done: progress(standing + done, clips) if progress is not None else None,
+            )
     known = read_corpus_file(root)
     stated = settings.parameters | {"clips": clips, "files": identities}
     if missing or any(known.get(name) != value for name, value in stated.items()):
@@ -255,6 +258,8 @@ def _check(root: Path, settings: Settings, workers: int) -> None:
     rate, duration_s = settings.sampling_rate, settings.duration_s
     if settings.clips < 1:
         raise UsageError("clips", f"must be at least 1, not {settings.clips}", f"{len(GENRES)} give one of each genre")
+    if settings.clips > MOST_CLIPS:
+        raise UsageError("clips", f"must be at most {MOST_CLIPS}, not {settings.clips}", "use several seeds for more")
     if settings.seed < 0:
         raise UsageError("seed", f"must not be negative, but is {settings.seed}", "0 is the default")
     if not LOWEST_HZ <= rate <= HIGHEST_HZ:

@@ -175,7 +175,8 @@ class SoundFontFile:
                     raise AudioError(self.path, f"its sample {sample.name!r} is no wave of a note", REMEDY)
                 wave: NDArray[np.float32] = file.read(dtype="float32")
         except soundfile.LibsndfileError as error:
-            raise AudioError(self.path, f"its sample {sample.name!r} cannot be decoded ({error})", REMEDY) from error
+            why = error.error_string  # the whole text would name the memory that it was read from
+            raise AudioError(self.path, f"its sample {sample.name!r} cannot be decoded ({why})", REMEDY) from error
         return wave
 
 

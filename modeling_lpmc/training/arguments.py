@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Sequence
@@ -344,6 +345,8 @@ def _check(recipe: TrainingRecipe, model_keys: set[str]) -> None:
         name, _, item = key.partition(".")
         value = getattr(getattr(recipe, name), item)
         if isinstance(value, (int, float)) and not isinstance(value, bool):
+            if not math.isfinite(value):  # YAML has .nan and .inf, and no comparison below would stop .nan
+                raise UsageError(key, f"is {value}", "give a finite number")
             if value < 0 or (value == 0 and item not in _MAY_BE_ZERO):
                 raise UsageError(key, f"is {value}", "give a positive number")
             if item in _BELOW_ONE and value >= 1:

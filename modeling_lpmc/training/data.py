@@ -183,7 +183,7 @@ def _read_prepared(
         raise UsageError(
             f"data.config={arguments.config}",
             f"{arguments.dataset} was prepared from {manifest.config}",
-            "leave it out",
+            f"give data.config={'null' if manifest.config is None else manifest.config}",
         )
     if split not in manifest.splits:
         raise UsageError(

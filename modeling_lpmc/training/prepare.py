@@ -28,7 +28,7 @@ from modeling_lpmc.training.arguments import CAPTION_COLUMNS
 from modeling_lpmc.training.audio_cache import FORMAT as AUDIO_FORMAT
 from modeling_lpmc.training.audio_cache import FULL_SCALE, Report, decoded
 from modeling_lpmc.training.data import AUDIO_COLUMN
-from modeling_lpmc.training.prepare_source import SourceRow, SourceSplit, open_source, split_names
+from modeling_lpmc.training.prepare_source import SourceRow, SourceSplit, config_name, open_source, split_names
 from modeling_lpmc.training.shards import (
     BEGUN,
     CLIP_SCHEMA,
@@ -37,6 +37,7 @@ from modeling_lpmc.training.shards import (
     MANIFEST,
     SAMPLE_BYTES,
     Shard,
+    read_left_out,
     read_manifest,
     sha256_of,
 )
@@ -52,6 +53,7 @@ class Preparation:
     """What was prepared. `clips`, `left_out` are by split; `left_out` holds (row, track id, reason)."""
 
     output: Path
+    config: str | None
     clips: dict[str, int]
     hours: dict[str, float]
     shards: int
@@ -76,6 +78,8 @@ def prepare(
 
     `splits` and `captions` default to all there are. `workers` threads decode; None is one a processor.
 
+    Where files of a finished preparation are gone or cut short, their shards alone are made anew.
+
     Raises `UsageError` for an unknown configuration, split or column, for a folder that holds something else, and while
     another process prepares into it; `TableError` for data without audio, or with no usable clip; `DiskError`.
     """
@@ -90,7 +94,7 @@ def prepare(
         "encoding": f"mono, little-endian int16, {FULL_SCALE} is full scale",
         "resampler": f"soxr {RESAMPLER_QUALITY}",
         "dataset": Path(dataset).resolve().name if Path(dataset).exists() else dataset,
-        "config": config,
+        "config": config or config_name(dataset),  # recipes name one, also where there is only one
         "captions": list(columns),
         "tags": tag_column,
         "shard_bytes": shard_bytes,
@@ -163,10 +167,20 @@ def _same_preparation(output: Path, begun: dict[str, Any]) -> bool:
             if values.get(key) != value:
                 what = "the data set has changed since" if key == "signatures" else f"other {key}"
                 raise UsageError(output, f"holds a preparation of other data ({what})", "choose another --output")
-        return name == MANIFEST
+        return name == MANIFEST and _is_whole(output)
     if any(path.name != _LOCK for path in output.iterdir()):
         raise UsageError(output, "holds files that are no preparation", "choose an empty --output")
     return False
+
+
+def _is_whole(output: Path) -> bool:
+    """Has every shard of the manifest its files, in their size? `verify` reads what is in them."""
+    manifest = read_manifest(output)
+    return all(
+        _finished(output / split / f"{shard.name}.json", shard.start) is not None
+        for split in manifest.splits
+        for shard in manifest.shards(split)
+    )
 
 
 def _prepare_split(
@@ -216,7 +230,8 @@ def _finished(path: Path, start: int) -> dict[str, Any] | None:
     try:
         tally = _tally(path)
         shard = Shard(**tally["shard"])
-    except (OSError, ValueError, KeyError, TypeError):
+        read_left_out(path, shard)
+    except (OSError, ValueError, KeyError, TypeError, TableError):
         return None
     sound, text = path.with_suffix(".int16"), path.with_suffix(".arrow")
     if shard.start != start or not sound.is_file() or sound.stat().st_size != shard.bytes or not text.is_file():
@@ -319,6 +334,7 @@ def _result(output: Path, was_finished: bool) -> Preparation:
     seconds = {split: sum(shard.bytes for shard in own) / SAMPLE_BYTES / SAMPLING_RATE for split, own in shards.items()}
     return Preparation(
         output,
+        manifest.config,
         {split: sum(shard.clips for shard in own) for split, own in shards.items()},
         {split: round(value / 3600, 3) for split, value in seconds.items()},
         len(every),

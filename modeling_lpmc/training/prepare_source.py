@@ -123,6 +123,12 @@ def open_source(dataset: str, config: str | None, split: str) -> SourceSplit:
     return SourceSplit(name, split, rows, tuple(columns[0]), digest_of(marks), files, None)
 
 
+def config_name(dataset: str) -> str | None:
+    """The configuration that is read when none is named; None where the `datasets` library knows no name for it."""
+    name = datasets.get_dataset_default_config_name(dataset)
+    return str(name) if name is not None else None
+
+
 def split_names(dataset: str, config: str | None) -> list[str]:
     """The splits of a data set. Raises `UsageError` for an unknown configuration, `TableError`."""
     config = chosen_config(dataset, config, None)

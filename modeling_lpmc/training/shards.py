@@ -79,9 +79,22 @@ class Manifest:
         """Rows that are in no shard: (row, track id, reason)."""
         rows = []
         for shard in self.shards(split):
-            tally = json.loads((self.folder / split / f"{shard.name}.json").read_text(encoding="utf-8"))
-            rows += [(int(row), str(track_id), str(reason)) for row, track_id, reason in tally["left_out"]]
+            rows += read_left_out(self.folder / split / f"{shard.name}.json", shard)
         return rows
+
+
+def read_left_out(path: Path, shard: Shard) -> list[tuple[int, str, str]]:
+    """The rows that the tally of `shard` says are in no shard. Raises `TableError` where it is gone or damaged."""
+    try:
+        tally = json.loads(path.read_text(encoding="utf-8"))
+        rows = [(int(row), str(track_id), str(reason)) for row, track_id, reason in tally["left_out"]]
+    except FileNotFoundError:
+        raise TableError(path, "the shard's counts are missing", _REPAIR) from None
+    except (ValueError, KeyError, TypeError):
+        rows = None
+    if rows is None or len(rows) != shard.stop - shard.start - shard.clips:
+        raise TableError(path, "the shard's counts are damaged", _REPAIR)
+    return rows
 
 
 def is_prepared(folder: Path) -> bool:
@@ -196,6 +209,7 @@ def verify(folder: Path, report: Report) -> tuple[int, list[str]]:
             lambda path=path, shard=shard: _check_size(path, shard),
             lambda path=path, shard=shard: _check_hash(path, shard.sha256),
             lambda path=path, shard=shard: _check_hash(path.with_suffix(".arrow"), shard.text_sha256),
+            lambda path=path, shard=shard: read_left_out(path.with_suffix(".json"), shard),
         ):
             try:
                 check()
@@ -220,7 +234,7 @@ def _check_hash(path: Path, expected: str) -> None:
         raise TableError(path, "the shard is not what was written: its checksum differs", _REPAIR)
 
 
-_REPAIR = "restore it, or delete manifest.json and the shard and run `lpmc train prepare` again"
+_REPAIR = "restore it, or delete it and run the same `lpmc train prepare` again, which makes it anew"
 
 
 def sha256_of(path: Path) -> str:
@@ -243,6 +257,7 @@ __all__ = [
     "Shard",
     "is_prepared",
     "open_split",
+    "read_left_out",
     "read_manifest",
     "sha256_of",
     "verify",

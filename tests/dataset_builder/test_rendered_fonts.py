@@ -136,6 +136,14 @@ def test_a_compressed_font_sounds_like_the_one_it_was_made_of(tmp_path, vorbis):
     assert _pitch(note) == pytest.approx(440, rel=0.005)
 
 
+def test_a_broken_wave_of_a_compressed_font_is_named_and_not_where_it_lay_in_memory(tmp_path):
+    path = soundfont(tmp_path / "font.sf3", {(0, 5): [{53: 0}]}, [_tone(440)], vorbis=True)
+    path.write_bytes(path.read_bytes().replace(b"OggS", b"Oggs"))
+    with pytest.raises(AudioError, match=r"its sample 'w0' cannot be decoded \([^<>]*\)") as caught:
+        SoundFont(path).note(0, 5, 69, 90, 0.4, RATE)
+    assert "0x" not in str(caught.value)
+
+
 def test_layers_are_chosen_by_velocity_and_cost_nothing_where_there_are_none(tmp_path, small):
     layers = {(0, 0): [{44: 0 | (63 << 8), 53: 0}, {44: 64 | (100 << 8), 53: 1}, {44: 101 | (127 << 8), 53: 2}]}
     font = SoundFont(soundfont(tmp_path / "layers.sf2", layers, [_tone(300), _tone(500), _tone(700)]))

@@ -24,6 +24,7 @@ from dataset_builder.sources import rendered, rendered_fonts
 from dataset_builder.sources.rendered import arrange, describe, read_rendered, render_corpus, split_of
 from dataset_builder.sources.rendered_composer import Arrangement
 from dataset_builder.sources.rendered_facts import tempo_word
+from dataset_builder.sources.rendered_files import claimed
 from dataset_builder.sources.rendered_fonts import find_soundfont
 from dataset_builder.sources.rendered_genres import GENRES
 from dataset_builder.sources.rendered_instruments import DRUM_KEYS, INSTRUMENTS
@@ -451,6 +452,7 @@ def test_the_tracks_survive_the_tracks_table(corpus, tmp_path):
     ("options", "item"),
     [
         ({"clips": 0}, "clips"),
+        ({"clips": 10**20}, "clips"),
         ({"seed": -1}, "seed"),
         ({"sampling_rate": 100}, "sampling_rate"),
         ({"duration_s": 0.0}, "duration_s"),
@@ -466,6 +468,19 @@ def test_parameters_out_of_range_are_refused_in_one_line(tmp_path, options, item
         list(read_rendered(tmp_path, **options))
     assert str(caught.value).startswith(f"{item}: ")
     assert "\n" not in str(caught.value)
+
+
+def test_a_second_run_in_the_same_folder_is_refused_and_takes_no_file_of_the_first(tmp_path):
+    unfinished = tmp_path / "audio" / ".rendered-0-00000.abc.flac"
+    unfinished.parent.mkdir()
+    unfinished.touch()
+    with claimed(tmp_path), pytest.raises(UsageError, match="another process renders into this folder"):
+        list(read_rendered(tmp_path, clips=1, duration_s=1.0))
+    assert unfinished.exists()
+    assert len(list(read_rendered(tmp_path, clips=1, duration_s=1.0))) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["audio", "corpus.json", "parts"]
+    with claimed(tmp_path):  # what stands is read beside a run that renders
+        assert len(list(read_rendered(tmp_path, clips=1, duration_s=1.0))) == 1
 
 
 def test_a_root_that_is_a_file_and_a_file_that_is_no_soundfont_are_named(tmp_path):

@@ -39,6 +39,9 @@ ONE_CLIP = RATE * 10 * 2  # bytes
 TWO_CLIPS = 2 * ONE_CLIP
 
 
+KIND_DAMAGED = {"captions": "arrow", "counts": "json", "no counts": "json"}
+
+
 def nothing(stage: str, done: int, total: int) -> None:
     """A report that nobody reads."""
 
@@ -174,15 +177,17 @@ def test_a_killed_preparation_keeps_its_shards_and_ends_with_the_same_bytes(
     assert prepare(str(dataset), output, shard_bytes=TWO_CLIPS, report=nothing).was_finished
 
 
-@pytest.mark.parametrize("damage", ["cut", "changed", "gone", "captions"])
+@pytest.mark.parametrize("damage", ["cut", "changed", "gone", "captions", "counts", "no counts"])
 def test_a_damaged_shard_is_named_at_training_and_by_verify(prepared: Preparation, tmp_path: Path, damage: str) -> None:
     folder = copy_of(prepared, tmp_path)
-    shard = folder / "train" / ("shard-00001.arrow" if damage == "captions" else "shard-00001.int16")
+    shard = folder / "train" / f"shard-00001.{KIND_DAMAGED.get(damage, 'int16')}"
     assert verify(folder, nothing) == (4, [])
     if damage == "cut":
         os.truncate(shard, shard.stat().st_size - 2)
-    elif damage == "gone":
+    elif damage in ("gone", "no counts"):
         shard.unlink()
+    elif damage == "counts":
+        shard.write_text('{"left_out"')
     else:
         data = bytearray(shard.read_bytes())
         data[len(data) // 2] ^= 1
@@ -195,6 +200,33 @@ def test_a_damaged_shard_is_named_at_training_and_by_verify(prepared: Preparatio
     assert read_shards == 4
     assert len(faults) == 1
     assert "train/shard-00001" in faults[0]
+    assert "lpmc train prepare" in faults[0]
+
+
+@pytest.mark.parametrize("deleted", ["shard-00000.int16", "shard-00001.arrow", "shard-00000.json"])
+def test_the_same_call_makes_a_deleted_shard_anew_and_no_other(
+    dataset: Path, prepared: Preparation, tmp_path: Path, deleted: str
+) -> None:
+    folder = copy_of(prepared, tmp_path)
+    times = {path.name: path.stat().st_mtime_ns for path in (folder / "train").glob("*.int16")}
+    (folder / "train" / deleted).unlink()
+    again = prepare(str(dataset), folder, shard_bytes=TWO_CLIPS, workers=2, report=nothing)
+    assert not again.was_finished
+    assert verify(folder, nothing) == (4, [])
+    for path in prepared.output.rglob("shard-*.int16"):
+        assert path.read_bytes() == (folder / path.relative_to(prepared.output)).read_bytes()
+    changed = [name for name, before in times.items() if (folder / "train" / name).stat().st_mtime_ns != before]
+    assert changed == [Path(deleted).with_suffix(".int16").name]
+    assert list(read(folder, tmp_path / "cache").captions) == list(read(prepared.output, tmp_path / "cache").captions)
+
+
+def test_the_only_configuration_may_be_named_by_a_recipe_that_trains_on_the_shards(
+    prepared: Preparation, tmp_path: Path
+) -> None:
+    assert prepared.config == "clips"
+    assert list(read(prepared.output, tmp_path / "cache", config="clips").captions)
+    with pytest.raises(UsageError, match=r"give data\.config=clips"):
+        read(prepared.output, tmp_path / "cache", config="musiccaps")
 
 
 def test_a_copied_folder_is_read_against_its_checksums_once(prepared: Preparation, tmp_path: Path) -> None:
@@ -275,6 +307,15 @@ def test_a_recipe_that_does_not_fit_the_shards_is_refused(
     with pytest.raises(error) as caught:
         read(prepared.output, tmp_path / "cache", **changes)
     assert all(name in str(caught.value) for name in names)
+
+
+def test_a_recipe_that_names_the_only_configuration_reads_shards_prepared_without_its_name(
+    dataset: Path, tmp_path: Path
+) -> None:
+    prepare(str(dataset), tmp_path / "out", splits=["test"], report=nothing)
+    named = DataArguments(dataset=str(tmp_path / "out"), config="clips", split="train")
+    assert len(read_split(named, "test", None, RATE, tmp_path / "cache", nothing)) == 4
+    assert prepare(str(dataset), tmp_path / "out", config="clips", splits=["test"], report=nothing).was_finished
 
 
 def test_an_evaluation_corpus_stays_one_when_it_is_prepared(tmp_path: Path) -> None:

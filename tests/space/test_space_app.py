@@ -20,6 +20,7 @@ from tone_model import CAPTIONS, save_tone_model, write_track
 
 from lpmc_errors import AudioError, UsageError
 from modeling_lpmc.captioner import CaptionSegment
+from modeling_lpmc.shipped import SHIPPED_FOLDER
 from space import space_files
 from space.app import MAX_MINUTES, clock, launch, main, message_for_users, seconds, table
 
@@ -192,14 +193,15 @@ def test_space_files_exist_and_load_nothing_heavy():
     assert printed.strip() == "False False"
 
 
-def test_a_space_without_a_model_says_which_variable_is_missing(monkeypatch, capsys):
+def test_a_space_without_a_model_has_the_one_that_ships(monkeypatch):
     monkeypatch.delenv("LPMC_MODEL", raising=False)
+    launched = []
+    monkeypatch.setattr("space.app.launch", lambda model, **settings: launched.append((model, settings)))
 
-    with pytest.raises(SystemExit) as caught:
-        main()
+    main()
 
-    assert caught.value.code == 2
-    assert capsys.readouterr().err.startswith("LPMC_MODEL: is not set")
+    assert launched == [("lpmc_mini", {"revision": None})]
+    assert (SHIPPED_FOLDER / "model.safetensors").stat().st_size < 25e6
 
 
 def test_a_port_that_is_taken_is_wrong_usage(tmp_path):

@@ -1,0 +1,1 @@
+../../audio_track_lpmc.py

@@ -1,0 +1,1 @@
+../../beam_search_lpmc.py

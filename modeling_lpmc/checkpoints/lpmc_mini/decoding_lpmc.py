@@ -1,0 +1,1 @@
+../../decoding_lpmc.py

@@ -1,0 +1,1 @@
+../../head_scores_lpmc.py
