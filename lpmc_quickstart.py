@@ -39,8 +39,8 @@ DEMONSTRATION = (
     "works, and its captions of real recordings are not to be trusted."
 )
 OF_THE_SHIPPED_MODEL = (
-    "lpmc_mini learned from synthetic clips alone. Of clips like these it names genre, mood and instruments well; of "
-    "real recordings it may be wrong, and it has never heard a voice."
+    "lpmc_mini learned from synthetic clips alone. It is right about half of what it says of clips like these; of real "
+    "recordings it may be wrong altogether, and it has never heard a voice."
 )
 Bar = Callable[[str], AbstractContextManager[Callable[..., None]]]
 Say = Callable[[str], None]
