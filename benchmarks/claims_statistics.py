@@ -125,7 +125,10 @@ def estimates(drawn: Drawn) -> dict[str, dict[str, Estimate]]:
 
 
 def judged_claims(drawn: Drawn, claims: Sequence[Claim], seeds: int) -> list[Tested]:
-    """Every claim whose two systems have a run, on the scores of `DECIDES`; corrected together."""
+    """Every claim whose two systems have a run, on the scores of `DECIDES`; corrected as part of the whole family.
+
+    A claim that cannot be tested yet counts as one with p = 1, so that what holds in a part holds in the whole table.
+    """
     measures = [measure for measure in drawn.measures if measure.name in DECIDES]
     found = [
         _tested(drawn, claim, measure, seeds)
@@ -133,7 +136,8 @@ def judged_claims(drawn: Drawn, claims: Sequence[Claim], seeds: int) -> list[Tes
         if drawn.rows.get(claim.better) and drawn.rows.get(claim.worse)
         for measure in measures
     ]
-    corrected = holm([one.p for one in found])
+    untested = len(claims) * len(measures) - len(found)
+    corrected = holm([one.p for one in found] + [1.0] * untested)[: len(found)]
     return [replace(one, p_holm=p, verdict=_verdict(one, p)) for one, p in zip(found, corrected, strict=True)]
 
 

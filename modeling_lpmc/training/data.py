@@ -219,15 +219,17 @@ def _read_prepared(
 
 
 def _only_captions(table: pa.Table, manifest: Manifest, columns: Sequence[str]) -> pa.Table:
-    """`table` with the captions of some columns alone."""
-    chosen = pa.array([number for number, name in enumerate(manifest.captions) if name in columns], pa.int8())
+    """`table` with the captions of `columns` alone, in their order: the first one is what evaluation compares with."""
+    place = np.asarray([columns.index(name) if name in columns else -1 for name in manifest.captions])
     chunks = []
     for captions, numbers in zip(table["captions"].chunks, table["columns"].chunks, strict=True):
-        kept = pc.is_in(numbers.flatten(), value_set=chosen)
-        before = np.concatenate([[0], np.cumsum(kept.to_numpy(zero_copy_only=False))])
-        bounds = captions.offsets.to_numpy()
-        offsets = pa.array(before[bounds - bounds[0]], pa.int32())
-        chunks.append(pa.ListArray.from_arrays(offsets, captions.flatten().filter(kept)))
+        places = place[numbers.flatten().to_numpy()]
+        bounds = captions.offsets.to_numpy() - captions.offsets[0].as_py()
+        clips = np.repeat(np.arange(len(captions)), np.diff(bounds))
+        kept = np.flatnonzero(places >= 0)
+        kept = kept[np.lexsort((places[kept], clips[kept]))]  # stable: several texts of one column stay in order
+        offsets = pa.array(np.searchsorted(clips[kept], np.arange(len(captions) + 1)), pa.int32())
+        chunks.append(pa.ListArray.from_arrays(offsets, captions.flatten().take(pa.array(kept))))
     column = pa.chunked_array(chunks, pa.list_(pa.string()))
     return table.set_column(table.column_names.index("captions"), "captions", column)
 

@@ -111,6 +111,17 @@ def test_a_claim_holds_fails_or_stays_open_by_its_numbers(tmp_path: Path) -> Non
     assert verdicts({"better": of_good}) == {}
 
 
+def test_claims_that_cannot_be_tested_yet_belong_to_the_family(tmp_path: Path) -> None:
+    good, fair = rows_of(tmp_path, 0.9), rows_of(tmp_path, 0.6)
+    drawn = draw({"a": dict.fromkeys(range(3), good), "b": dict.fromkeys(range(3), fair)}, 2_000)  # type: ignore[dict-item]
+    alone = judged_claims(drawn, [Claim("a", "b", "a > b")], 3)
+    among = judged_claims(drawn, [Claim("a", "b", "a > b"), Claim("c", "b", "c > b")], 3)
+    assert [one.p for one in among] == [one.p for one in alone]
+    assert all(
+        more.p_holm == pytest.approx(min(1.0, one.p_holm + 2 * one.p)) for more, one in zip(among, alone, strict=True)
+    )
+
+
 def test_seeds_that_disagree_widen_the_interval_and_leave_a_claim_open(tmp_path: Path) -> None:
     good, fair, bad = (rows_of(tmp_path, share) for share in (0.9, 0.6, 0.1))
     agree, differ = dict.fromkeys(range(3), fair), {0: good, 1: bad, 2: good}

@@ -88,6 +88,7 @@ def copy_of(prepared: Preparation, folder: Path) -> Path:
     [
         {},
         {"captions": ("caption_summary", "caption_ground_truth")},
+        {"captions": ("caption_ground_truth", "caption_writing", "caption_summary")},  # the first is the reference
         {"sampling": "balanced_tags"},
         {"rows": 3},
         {"split": "test"},

@@ -96,6 +96,8 @@ def test_choosing_updates_replaces_the_recipes_epochs() -> None:
         ("optimisation: {updates: true}", [], "expected a whole number"),
         ("optimisation: {updates: -5}", [], "optimisation.updates: is -5"),
         ("optimisation: {updates: 0}", [], "optimisation.updates: is 0"),
+        ("optimisation: {updates: 5, learning_rate: .nan}", [], "optimisation.learning_rate: is nan"),
+        ("optimisation: {updates: 5}", ["augmentation.level_db=.inf"], "augmentation.level_db: is inf"),
         ("optimisation: {updates: 5, epochs: 1}", [], "together with updates"),
         ("optimisation: {batch_size: 8}", [], "neither epochs nor updates"),
         ("optimisation: {updates: 5, batch_size: 8, clips_per_step: 3}", [], "does not divide batch_size 8"),
