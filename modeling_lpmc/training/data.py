@@ -205,7 +205,7 @@ def _read_prepared(
     numbers = np.flatnonzero(table["row"].to_numpy() < rows)
     if len(numbers) < len(table):
         table = table.take(numbers)
-    if set(columns) != set(manifest.captions):
+    if tuple(columns) != tuple(manifest.captions):
         table = _only_captions(table, manifest, columns)
         empty = lengths_of(ArrowSequence(table["captions"])) == 0
         for row, track_id in zip(table["row"].filter(empty), table["track_id"].filter(empty), strict=True):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
+from training_runs import asked, curve, one_thread, record, write_corpus, write_recipe
 
 from lpmc_errors import UsageError
 from modeling_lpmc.training.arguments import load_recipe
 from modeling_lpmc.training.augmentation import FLOOR_DB, AugmentationArguments, augmented
+from modeling_lpmc.training.train import run_training
 
 CLIPS, BANDS, FRAMES = 400, 128, 40
 
@@ -83,3 +86,16 @@ def test_a_recipe_with_a_share_above_one_is_refused():
     assert load_recipe("quickstart", ["augmentation.noise_share=0.25"]).augmentation.noise_share == 0.25
     with pytest.raises(UsageError, match=r"augmentation\.noise_share: is 1\.5; give a share from 0 to 1"):
         load_recipe("quickstart", ["augmentation.noise_share=1.5"])
+
+
+@pytest.mark.parametrize("seconds", [10.0, 12.0], ids=["cached spectrograms", "waveforms"])
+def test_a_run_hears_the_damage_and_its_evaluation_does_not(tmp_path: Path, seconds: float) -> None:
+    write_corpus(tmp_path, seconds=seconds)
+    recipe = write_recipe(tmp_path)
+    standing = ["optimisation.updates=1", "optimisation.warmup_updates=0", "optimisation.learning_rate=1e-30"]
+    standing += ["evaluation.split=test", "optimisation.log_every=1"]
+    with one_thread():
+        run_training(recipe, tmp_path / "plain", asked(tmp_path, *standing))
+        run_training(recipe, tmp_path / "damaged", asked(tmp_path, *standing, "augmentation.level_db=40"))
+    assert curve(tmp_path / "plain") != curve(tmp_path / "damaged")
+    assert record(tmp_path / "plain")["evaluation_loss"] == record(tmp_path / "damaged")["evaluation_loss"]

@@ -69,9 +69,12 @@ def test_each_clip_is_evaluated_in_exactly_one_process(number: int) -> None:
     "more",
     [
         ["evaluation.split=test", "evaluation.every_updates=5", "evaluation.generated_captions=5"],
-        ["data.sampling=balanced_tags", "data.draws_per_epoch=9", "optimisation.max_gradient_norm=0.5"],
+        [
+            *("data.sampling=balanced_tags", "data.draws_per_epoch=9", "optimisation.max_gradient_norm=0.5"),
+            *("augmentation.level_db=9", "augmentation.equaliser_db=3", "augmentation.noise_share=0.5"),
+        ],
     ],
-    ids=["shuffled, evaluated", "balanced, clipped"],
+    ids=["shuffled, evaluated", "balanced, clipped, augmented"],
 )
 def test_two_processes_train_as_one_also_with_dropout(
     folder: Path, more: list[str], request: pytest.FixtureRequest

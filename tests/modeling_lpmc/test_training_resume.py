@@ -57,6 +57,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 "data.draws_per_epoch=10",
                 "evaluation.split=test",
                 "evaluation.every_updates=5",
+                "augmentation.level_db=9",
+                "augmentation.noise_share=0.5",
             ],
             BALANCED,
         ),

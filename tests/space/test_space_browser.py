@@ -208,7 +208,7 @@ def test_a_click_without_music_says_what_to_do(visit):
 
 
 def test_a_demonstration_model_says_so_on_the_page(visit):
-    assert "small demonstration model, trained for minutes" in visit.page.inner_text("#notice")
+    assert "small demonstration model, trained on synthetic music" in visit.page.inner_text("#notice")
     assert "tones" in visit.page.inner_text("#closing")
 
 
