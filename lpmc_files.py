@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: written under a temporary name beside the target, then renamed."""
+"""Files that are either whole or absent, written under a temporary name and renamed; folders that one process has."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lpmc_errors import disk_faults_named
+from lpmc_errors import UsageError, disk_faults_named
 
 
 @contextmanager
@@ -46,3 +46,29 @@ def write_text(target: Path, text: str) -> None:
 def write_json(target: Path, value: Any) -> None:
     """Write `value` as indented UTF-8 JSON atomically. Raises `DiskError`."""
     write_text(target, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+@contextmanager
+def claimed(folder: Path, lock: str, doing: str) -> Iterator[None]:
+    """Keep other processes out of `folder`, which is made where it is missing, while the block runs.
+
+    `lock` is the name of the lock file, which stays: one that is removed can be held twice. `doing` tells what another
+    process is at there, as in "renders". The system frees the lock of a process that was killed. Raises `UsageError`
+    when `folder` is a file or claimed by another process, `DiskError`.
+    """
+    from filelock import FileLock, Timeout
+
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(folder, "is a file", "name a folder")
+    with disk_faults_named(folder):
+        (folder / lock).parent.mkdir(parents=True, exist_ok=True)
+        held = FileLock(folder / lock)
+        try:
+            held.acquire(timeout=0)
+        except Timeout:
+            remedy = "wait for it, stop it, or name another folder"
+            raise UsageError(folder, f"another process {doing} there", remedy) from None
+    try:
+        yield
+    finally:
+        held.release()

@@ -25,7 +25,6 @@ ROOT = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))  # a checkout that was not installed
 
-from filelock import FileLock, Timeout  # noqa: E402
 
 from benchmarks.claims_plan import (  # noqa: E402
     GROUPS,
@@ -50,9 +49,8 @@ from lpmc_errors import (  # noqa: E402
     Interrupted,
     LpmcError,
     UsageError,
-    disk_faults_named,
 )
-from lpmc_files import write_json  # noqa: E402
+from lpmc_files import claimed, write_json  # noqa: E402
 
 if TYPE_CHECKING:
     from benchmarks.claims_material import Material
@@ -95,15 +93,8 @@ def make_table(folder: Path, sizes: Sizes, *, only: Sequence[str] = (), k2c: str
     `UsageError` for a folder with a table of other settings or one at work, `Interrupted`, `DiskError`, and the faults
     of making the material, without which there is no run.
     """
-    with disk_faults_named(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            with FileLock(folder / ".lock", timeout=0):
-                return _make_table(folder, sizes, only, k2c)
-        except Timeout as error:
-            raise UsageError(
-                folder, "another table is being made here", "wait for it or name another folder"
-            ) from error
+    with claimed(folder, ".lock", "makes a table"):
+        return _make_table(folder, sizes, only, k2c)
 
 
 def _make_table(folder: Path, sizes: Sizes, only: Sequence[str], k2c: str | None) -> int:

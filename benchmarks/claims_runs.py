@@ -163,7 +163,7 @@ def _captions(lab: Lab, run: Run) -> tuple[dict[str, list[str]], float]:
     captions: dict[str, list[str]] = {}
     for name, clips in lab.material.clips.items():
         with lab.bar(f"{run.name} on {name}") as update:
-            captions[name] = _said_of(clips, caption, captioner.sampling_rate, update)
+            captions[name] = captions_of_clips(clips, caption, captioner.sampling_rate, update)
     test = lab.material.clips[TEST][: lab.sizes.listening_clips]
     report = audio_dependence(
         caption,
@@ -180,12 +180,13 @@ def _captions(lab: Lab, run: Run) -> tuple[dict[str, list[str]], float]:
     return captions, seconds
 
 
-def _said_of(
+def captions_of_clips(
     clips: Sequence[HeldOutClip],
     caption: Callable[[Sequence[Any]], Sequence[str]],
     rate: int,
     update: Callable[..., None],
 ) -> list[str]:
+    """What `caption` says of the beginning of each clip at `rate` Hz; tells `update(done, total, "")` on the way."""
     found: list[str] = []
     for first in range(0, len(clips), CAPTIONED_TOGETHER):
         part = clips[first : first + CAPTIONED_TOGETHER]

@@ -97,6 +97,7 @@ def make(folder: Path, clips: int, workers: int, overrides: list[str]) -> Path:
 def measure(folder: Path, model: Path) -> dict[str, Any]:
     """Scores on both held-out parts against the exact facts and references, with blind rows; what it hears of `ood`."""
     from benchmarks.claims_material import HeldOutClip
+    from benchmarks.claims_runs import CAPTIONED_TOGETHER, captions_of_clips
     from benchmarks.claims_scores import exact_references, score_cards
     from dataset_builder.tracks import read_tracks
     from modeling_lpmc.audio_dependence import audio_dependence
@@ -106,7 +107,7 @@ def measure(folder: Path, model: Path) -> dict[str, Any]:
     if (folder / RECORD).is_file():
         return dict(json.loads((folder / RECORD).read_text("utf-8")))
     captioner = Captioner.from_pretrained(str(model))
-    caption = captions_without_gate(captioner, batch_size=32)
+    caption = captions_without_gate(captioner, batch_size=CAPTIONED_TOGETHER)
     found: dict[str, Any] = {}
     for split in ("test", "ood"):
         clips = [
@@ -114,11 +115,8 @@ def measure(folder: Path, model: Path) -> dict[str, Any]:
             for track in read_tracks(folder / "tracks.parquet")
             if track.split == split
         ]
-        said: list[str] = []
         with progress_bar(f"caption {split}") as update:
-            for first in range(0, len(clips), 32):
-                said += caption([beginning(clip.path, captioner.sampling_rate) for clip in clips[first : first + 32]])
-                update(len(said), len(clips), "")
+            said = captions_of_clips(clips, caption, captioner.sampling_rate, update)
         found[split] = score_cards(said, clips, samples=1000) | {
             "captions": [{"track_id": c.track_id, "caption": text} for c, text in zip(clips[:40], said, strict=False)]
         }
@@ -129,7 +127,7 @@ def measure(folder: Path, model: Path) -> dict[str, Any]:
                 [beginning(clip.path, captioner.sampling_rate) for clip in heard],
                 [exact_references(clip) for clip in heard],
                 sampling_rate=captioner.sampling_rate,
-                batch=32,
+                batch=CAPTIONED_TOGETHER,
             )
             found["listening"] = report.to_dict()
     write_json(folder / RECORD, found)

@@ -28,9 +28,9 @@ from dataset_builder.caption_order import is_ordered, write_ordered
 from dataset_builder.captioning.captions_table import open_captions, read_pipeline
 from dataset_builder.leaks import ALLOWABLE_LEAKS, KINDS, LeakReport, find_leaks
 from dataset_builder.lp_musiccaps import JoinError, Survey
-from dataset_builder.shard_workers import run_tasks
-from dataset_builder.shards import MAX_SHARD_BYTES, ShardTask, Tally
+from dataset_builder.shards import MAX_SHARD_BYTES, ShardTask, Tally, write_shard
 from dataset_builder.tracks import open_tracks
+from dataset_builder.worker_processes import run_tasks
 from hub_cards.croissant import CROISSANT_FILE, render_croissant
 from hub_cards.facts import MAKING_FILE, PIPELINE_FILE, SHARD_NAME, ConfigFacts, Making, config_names, read_config
 from hub_cards.render import DATASET_MARK, LICENCES_FILE, render_dataset_card, render_licences
@@ -91,7 +91,7 @@ def build_dataset(
     row lets anybody publish it) or `none`. Every file is decoded to its end; one that is missing, broken or not what
     its name says is listed in `failed_audio` and its row keeps its captions. Other configurations in `output` stay, and
     the card is rendered anew for all of them. The same inputs give the same bytes, with any `num_proc` (processes, see
-    `shard_workers.run_tasks`), and a build that was killed goes on with the shards that it had finished.
+    `worker_processes.run_tasks`), and a build that was killed goes on with the shards that it had finished.
 
     `leaks` says what happens to training tracks that an evaluation split has too (`dataset_builder.leaks`): `refuse`
     the build, `drop` them, or `allow` shared artists and recordings; evaluation sets never become training data.
@@ -298,7 +298,7 @@ def _write_shards(
         if progress is not None:
             progress(finished + rows, total)
 
-    run_tasks(to_do, num_proc, report)
+    run_tasks(write_shard, to_do, num_proc, report, stopped="a smaller --num-proc")
     tally = Tally()
     for task in plan.tasks:
         tally.add(Tally.read(task.tally))

@@ -17,8 +17,9 @@ from random import Random
 from typing import Any
 
 from dataset_builder.tracks import TaggedTrack
+from dataset_builder.worker_processes import Report, run_tasks
 from lpmc_errors import LpmcError, TableError, UsageError
-from lpmc_files import write_json
+from lpmc_files import claimed, write_json
 
 from .rendered_captions import REFERENCE_STYLE, reference_caption
 from .rendered_composer import Arrangement, compose
@@ -26,7 +27,7 @@ from .rendered_facts import ClipFacts
 from .rendered_files import (
     CLIPS_PER_PART,
     CORPUS_FILE,
-    claimed,
+    LOCK,
     clear_unfinished,
     comment_of_whole_clip,
     read_corpus_file,
@@ -38,7 +39,6 @@ from .rendered_files import (
 from .rendered_fonts import DEFAULT, check_held_out, file_name, find_soundfont, licence_of
 from .rendered_genres import GENRES
 from .rendered_player import open_soundfont, perform
-from .rendered_workers import run_parts
 
 SOURCE = "rendered"
 COMPOSER_VERSION = 2  # raised with every change that makes the clips sound different: older clips are rendered anew
@@ -238,13 +238,14 @@ def read_rendered(
         standing = clips - sum(len(_indices(settings, number)) for number in missing)
         if progress is not None and standing:
             progress(standing, clips)
-        with claimed(root):
+        with claimed(root, LOCK, "renders"):
             clear_unfinished(root)
-            run_parts(
+            run_tasks(
                 partial(_render_part, root, settings, signature),
                 missing,
                 workers,
                 lambda done: progress(standing + done, clips) if progress is not None else None,
+                stopped="fewer workers",
             )
     known = read_corpus_file(root)
     stated = settings.parameters | {"clips": clips, "files": identities}
@@ -310,7 +311,7 @@ def _track_ids(settings: Settings, part: int) -> list[str]:
     ]
 
 
-def _render_part(root: Path, settings: Settings, signature: str, number: int, tick: Callable[[], None]) -> None:
+def _render_part(root: Path, settings: Settings, signature: str, number: int, report: Report) -> None:
     """Render what of a part is missing, then write its rows."""
     fonts = [find_soundfont(font) for font in settings.soundfonts]
     reserved = [] if settings.held_out is None else [find_soundfont(settings.held_out)]
@@ -320,7 +321,7 @@ def _render_part(root: Path, settings: Settings, signature: str, number: int, ti
         for held_out in _versions(settings, index):
             chosen = reserved if held_out else fonts
             tracks.append(_clip(root, settings, signature, arrangement, index, chosen, held_out))
-        tick()
+        report(1)
     write_part(root, number, signature, tracks)
 
 

@@ -14,18 +14,15 @@ import hashlib
 import io
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soundfile
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from dataset_builder.tracks import TaggedTrack
-from lpmc_errors import UsageError, disk_faults_named
 from lpmc_files import atomic_path, write_text
 
 CLIPS_PER_PART = 50
@@ -39,28 +36,8 @@ def part_path(root: Path, number: int) -> Path:
     return root / "parts" / f"{number:05d}.jsonl"
 
 
-@contextmanager
-def claimed(root: Path) -> Iterator[None]:
-    """Keep other runs from rendering into `root`, whose `clear_unfinished` would take this one's files away.
-
-    Raises `UsageError` where another run is at work, `DiskError`.
-    """
-    with disk_faults_named(root):
-        root.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(root / LOCK)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise UsageError(root, "another process renders into this folder", "wait for it to end") from None
-    try:
-        yield
-    finally:
-        (root / LOCK).unlink(missing_ok=True)
-        lock.release()
-
-
 def clear_unfinished(root: Path) -> None:
-    """Remove the temporary files that a killed run left behind. Only under `claimed`."""
+    """Remove the temporary files that a killed run left behind. Only while the folder is claimed."""
     for left in (*root.glob("audio/.rendered-*.flac"), *root.glob("parts/.[0-9]*.jsonl")):
         left.unlink(missing_ok=True)
 

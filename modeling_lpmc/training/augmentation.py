@@ -58,6 +58,7 @@ def augmented(features: torch.Tensor, wanted: AugmentationArguments) -> torch.Te
         noise = 10.0 ** (level / 10) * torch.randn_like(changed).square()
         with_noise = 10.0 * torch.log10(10.0 ** (changed / 10) + noise)
         changed = torch.where(drawn(0, 1) < wanted.noise_share, with_noise, changed)
+    silent = changed <= FLOOR_DB  # a gain leaves silence what it is
     if wanted.equaliser_db:
         gains = wanted.equaliser_db * torch.randn(clips, 1, EQUALISER_BANDS, device=features.device)
         curve = torch.nn.functional.interpolate(gains, bands, mode="linear", align_corners=True)
@@ -68,4 +69,4 @@ def augmented(features: torch.Tensor, wanted: AugmentationArguments) -> torch.Te
         changed = torch.where(drawn(0, 1) < wanted.low_pass_share, cut, changed)
     if wanted.level_db:
         changed = changed + drawn(-wanted.level_db, wanted.level_db)
-    return changed.clamp(min=FLOOR_DB)
+    return changed.clamp(min=FLOOR_DB).masked_fill(silent, FLOOR_DB)

@@ -12,17 +12,15 @@ import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from filelock import FileLock, Timeout
 
-from lpmc_errors import TableError, UsageError, disk_faults_named
-from lpmc_files import atomic_path, write_json
+from lpmc_errors import TableError, UsageError
+from lpmc_files import atomic_path, claimed, write_json
 from modeling_lpmc.audio import RESAMPLER_QUALITY, SAMPLING_RATE
 from modeling_lpmc.training.arguments import CAPTION_COLUMNS
 from modeling_lpmc.training.audio_cache import FORMAT as AUDIO_FORMAT
@@ -100,7 +98,7 @@ def prepare(
         "shard_bytes": shard_bytes,
         "signatures": {source.split: source.signature for source in sources},
     }
-    with _claimed(output):
+    with claimed(output, _LOCK, "prepares"):
         was_finished = _same_preparation(output, begun)
         if not was_finished:
             write_json(output / BEGUN, begun)
@@ -135,23 +133,6 @@ def _columns(sources: list[SourceSplit], captions: tuple[str, ...], tags: str) -
             f"--captions {missing}", f"{sources[0].name} has no such column", f"it has {', '.join(sorted(present))}"
         )
     return found, tags if tags in present else None
-
-
-@contextmanager
-def _claimed(output: Path) -> Iterator[None]:
-    if output.exists() and not output.is_dir():
-        raise UsageError(output, "is a file", "name a folder with --output")
-    with disk_faults_named(output):
-        output.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(output / _LOCK)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise UsageError(output, "another process prepares into this folder", "wait for it to end") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _same_preparation(output: Path, begun: dict[str, Any]) -> bool:

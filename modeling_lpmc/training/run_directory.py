@@ -10,18 +10,16 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from lpmc_errors import UsageError
-from lpmc_files import write_json
+from lpmc_files import claimed, write_json
 from modeling_lpmc.export import write_model_card
 
+LOCK = "checkpoints/lock"  # below the directory
 RECORD = "training.json"
 RESUME = "resume.json"  # of a checkpoint: what the library's own files leave out
 CAPTIONS = "inference.json"  # [{"prediction", "ground_truth"}], the format of the released code and of `lpmc evaluate`
@@ -63,22 +61,9 @@ class RunDirectory:
             self._check_same(record.get("recipe"), recipe)
         return record
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep other runs out inside the block. Raises `UsageError` while another one is at work here; `DiskError`.
-
-        The system frees the lock of a process that was killed.
-        """
-        if self.path.exists() and not self.path.is_dir():
-            raise UsageError(self.path, "is a file", "name a folder with --output")
-        self.checkpoints.mkdir(parents=True, exist_ok=True)
-        try:
-            with FileLock(self.checkpoints / "lock", timeout=0):
-                yield
-        except Timeout as error:
-            raise UsageError(
-                self.path, "another run is training there", "wait for it, stop it, or choose another --output"
-            ) from error
+    def locked(self) -> AbstractContextManager[None]:
+        """Keep other runs out inside the block. Raises `UsageError` while another one is at work here; `DiskError`."""
+        return claimed(self.path, LOCK, "trains")
 
     def begin(self, recipe: dict[str, Any]) -> None:
         """Claim the directory for `recipe`.

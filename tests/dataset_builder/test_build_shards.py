@@ -118,7 +118,7 @@ def interrupt_after_one_shard(corpus: small_corpus.Corpus, options: dict) -> Non
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dataset_builder.shard_workers.write_shard", once)
+        patch.setattr("dataset_builder.build.write_shard", once)
         with pytest.raises(KeyboardInterrupt):
             build_dataset(corpus.captions, corpus.tracks, **options)
 
@@ -240,7 +240,7 @@ def test_a_worker_that_is_killed_ends_the_build_in_one_line(corpus, tmp_path):
     _, error = process.communicate(timeout=30)
 
     assert process.returncode == 1
-    assert "a worker process was killed" in error
+    assert "a worker process: was killed" in error
     assert "Traceback" not in error
 
 

@@ -24,7 +24,7 @@ from dataset_builder.sources import rendered, rendered_fonts
 from dataset_builder.sources.rendered import arrange, describe, read_rendered, render_corpus, split_of
 from dataset_builder.sources.rendered_composer import Arrangement
 from dataset_builder.sources.rendered_facts import tempo_word
-from dataset_builder.sources.rendered_files import claimed
+from dataset_builder.sources.rendered_files import LOCK
 from dataset_builder.sources.rendered_fonts import find_soundfont
 from dataset_builder.sources.rendered_genres import GENRES
 from dataset_builder.sources.rendered_instruments import DRUM_KEYS, INSTRUMENTS
@@ -33,6 +33,7 @@ from dataset_builder.sources.rendered_soundfont import SoundFont
 from dataset_builder.sources.rendered_theory import Key
 from dataset_builder.tracks import TaggedTrack, read_tracks, write_tracks
 from lpmc_errors import AudioError, MissingExtraError, TableError, UsageError
+from lpmc_files import claimed
 
 PROJECT = Path(__file__).resolve().parents[2]
 RATE = 16_000
@@ -474,12 +475,12 @@ def test_a_second_run_in_the_same_folder_is_refused_and_takes_no_file_of_the_fir
     unfinished = tmp_path / "audio" / ".rendered-0-00000.abc.flac"
     unfinished.parent.mkdir()
     unfinished.touch()
-    with claimed(tmp_path), pytest.raises(UsageError, match="another process renders into this folder"):
+    with claimed(tmp_path, LOCK, "renders"), pytest.raises(UsageError, match="another process renders there"):
         list(read_rendered(tmp_path, clips=1, duration_s=1.0))
     assert unfinished.exists()
     assert len(list(read_rendered(tmp_path, clips=1, duration_s=1.0))) == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["audio", "corpus.json", "parts"]
-    with claimed(tmp_path):  # what stands is read beside a run that renders
+    assert sorted(path.name for path in tmp_path.iterdir()) == [LOCK, "audio", "corpus.json", "parts"]
+    with claimed(tmp_path, LOCK, "renders"):  # what stands is read beside a run that renders
         assert len(list(read_rendered(tmp_path, clips=1, duration_s=1.0))) == 1
 
 

@@ -76,6 +76,13 @@ def test_no_feature_falls_below_silence(features):
     assert change(features - 60, level_db=30.0, low_pass_share=1.0).min() == FLOOR_DB
 
 
+def test_silence_stays_silence_but_for_noise(features):
+    features[:, :, 5] = FLOOR_DB
+    louder = change(features, level_db=30.0, equaliser_db=6.0)
+    assert (louder[:, :, 5] == FLOOR_DB).all()
+    assert (change(features, noise_share=1.0, level_db=30.0)[:, :, 5] > FLOOR_DB).float().mean() > 0.9
+
+
 def test_the_same_generator_gives_the_same_damage(features):
     wanted = {"level_db": 6.0, "equaliser_db": 3.0, "noise_share": 0.5, "low_pass_share": 0.5}
     assert torch.equal(change(features, **wanted), change(features, **wanted))

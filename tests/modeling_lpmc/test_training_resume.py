@@ -87,7 +87,7 @@ def test_a_run_killed_again_and_again_ends_as_the_undisturbed_one_bit_for_bit(
 
 def test_a_second_run_into_the_same_directory_is_refused_while_the_first_one_works(folder: Path) -> None:
     output = folder / "contested"
-    with RunDirectory(output).locked(), pytest.raises(UsageError, match="another run is training there"):
+    with RunDirectory(output).locked(), pytest.raises(UsageError, match="another process trains there"):
         run_training(folder / "recipe.yaml", output, asked(folder))
     assert not list(output.glob("checkpoints/checkpoint-*"))
 

@@ -1,4 +1,4 @@
-"""Runs shard tasks in this process or in several, with progress, and stops within seconds when it is interrupted."""
+"""Runs tasks in this process or in several, with progress, and stops within seconds when it is interrupted."""
 
 from __future__ import annotations
 
@@ -11,45 +11,50 @@ from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.connection import wait as wait_for_end
-from typing import Any
+from typing import Any, TypeVar
 
-from dataset_builder.shards import ShardTask, write_shard
 from lpmc_errors import LpmcError
 
 POLL_SECONDS = 0.2  # between two looks at how far the workers are
+
+Task = TypeVar("Task")
+Report = Callable[[int], None]  # so many items more are done
 
 _shared: dict[str, Any] = {}  # of a worker process: the counter and the event that its parent gave it
 
 
 class _Stopped(Exception):
-    """The build was interrupted while this shard was being written."""
+    """The run was interrupted while this task was being done."""
 
 
-def run_tasks(tasks: Sequence[ShardTask], num_proc: int, progress: Callable[[int], None]) -> None:
-    """Write every shard; `progress(rows)` is told how many rows have been written so far.
+def run_tasks(
+    work: Callable[[Task, Report], None], tasks: Sequence[Task], workers: int, progress: Report, *, stopped: str
+) -> None:
+    """Call `work(task, report)` for every task; `progress(items)` is told how many items were reported so far.
 
-    With `num_proc` above one the caller's module must be importable (`if __name__ == "__main__":`), as processes are
-    spawned. Raises what a task raises, `LpmcError` when a process is killed, `KeyboardInterrupt` when interrupted.
+    With several workers `work` and the tasks must be picklable and the caller's module importable
+    (`if __name__ == "__main__":`), as processes are spawned. Raises what the work raises, `KeyboardInterrupt` when
+    interrupted, and `LpmcError` when a process is killed; `stopped` is then what to run the command again with.
     """
-    if num_proc <= 1 or len(tasks) <= 1:
+    if workers <= 1 or len(tasks) <= 1:
         done = 0
 
-        def report(rows: int) -> None:
+        def report(items: int) -> None:
             nonlocal done
-            done += rows
+            done += items
             progress(done)
 
         for task in tasks:
-            write_shard(task, report)
+            work(task, report)
         return
-    context = multiprocessing.get_context("spawn")  # a forked copy of a process with Arrow's threads can hang
+    context = multiprocessing.get_context("spawn")  # a forked copy of a process with threads can hang
     counter, stop = context.Value("q", 0), context.Event()
     pool = ProcessPoolExecutor(
-        min(num_proc, len(tasks)), mp_context=context, initializer=_start_worker, initargs=(counter, stop)
+        min(workers, len(tasks)), mp_context=context, initializer=_start_worker, initargs=(counter, stop)
     )
     try:
         with _ctrl_c_held():
-            waiting = {pool.submit(_write, task) for task in tasks}
+            waiting = {pool.submit(_run, work, task) for task in tasks}
         while waiting:
             ended, waiting = wait(waiting, POLL_SECONDS, FIRST_EXCEPTION)
             for future in ended:
@@ -57,9 +62,9 @@ def run_tasks(tasks: Sequence[ShardTask], num_proc: int, progress: Callable[[int
             progress(counter.value)
     except BrokenProcessPool as error:
         raise LpmcError(
-            "lpmc build",
-            "a worker process was killed, perhaps for want of memory",
-            "run the same command again (finished parts are kept), with a smaller --num-proc",
+            "a worker process",
+            "was killed, perhaps for want of memory",
+            f"run the same command again (what is finished is kept), with {stopped}",
         ) from error
     finally:
         stop.set()
@@ -89,18 +94,18 @@ def _start_worker(counter: Any, stop: Any) -> None:
 
 
 def _end_with_parent() -> None:
-    """A worker of a killed build would wait for tasks for ever."""
+    """A worker of a killed run would wait for tasks for ever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait_for_end([parent.sentinel])
         os._exit(1)
 
 
-def _write(task: ShardTask) -> None:
-    def report(rows: int) -> None:
+def _run(work: Callable[[Task, Report], None], task: Task) -> None:
+    def report(items: int) -> None:
+        with _shared["counter"].get_lock():
+            _shared["counter"].value += items
         if _shared["stop"].is_set():
             raise _Stopped
-        with _shared["counter"].get_lock():
-            _shared["counter"].value += rows
 
-    write_shard(task, report)
+    work(task, report)
