@@ -185,14 +185,44 @@ def caption(
     precision: Annotated[
         str, typer.Option("--precision", help="float32, bfloat16 (GPU) or int8 (CPU: faster, captions may differ).")
     ] = "float32",
-    output: Annotated[Path | None, typer.Option("--output", help="Also write the JSON to this file.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", help="Also write the JSON to this file; with --format, the folder to write to."),
+    ] = None,
+    format_name: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="What a trainer reads: acestep, audiocraft, stable-audio, musicgen-trainer, hf, jsonl, csv, srt.",
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="With --format: caption again what is done.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="With --format: say what would be written.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Caption audio files: one sentence per 10 seconds and one for the track."""
+    if format_name is None and (overwrite or dry_run):
+        raise UsageError("--overwrite and --dry-run", "belong to --format", "name a format, or leave them out")
     with extra_needed("model"):
         from modeling_lpmc.captioner import Captioner, FailedFile, TrackCaption, find_audio
 
         quiet_libraries()
+    if format_name is not None:
+        from lpmc_folder import caption_folder
+
+        raise typer.Exit(
+            caption_folder(
+                paths,
+                format_name,
+                output,
+                overwrite=overwrite,
+                dry_run=dry_run,
+                load=lambda: Captioner.from_pretrained(model, device, precision=precision),
+                batch_size=batch_size,
+                num_beams=beams,
+                as_json=as_json,
+            )
+        )
     from lpmc_files import write_json
 
     if output is not None and output.is_dir():

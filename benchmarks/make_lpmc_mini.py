@@ -34,7 +34,7 @@ from lpmc_files import write_json  # noqa: E402
 TARGET = PROJECT / "modeling_lpmc" / "checkpoints" / "lpmc_mini"
 CONFIG = "rendered"
 SEED = 1  # of the corpus; the quickstart's is 0, that of the claims table 7
-FONTS, HELD_OUT = "default,fluid,musescore", "opl3"
+FONTS, HELD_OUT = "fluid,musescore,opl3", "default"
 UNTOLD = re.compile(r".* (?:major|minor)|\d+/\d+ time")  # tags
 INSTRUCTIONS = ("writing", "summary", "paraphrase")
 LISTENING_CLIPS = 240

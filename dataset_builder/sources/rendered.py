@@ -41,7 +41,9 @@ from .rendered_genres import GENRES
 from .rendered_player import open_soundfont, perform
 
 SOURCE = "rendered"
-COMPOSER_VERSION = 2  # raised with every change that makes the clips sound different: older clips are rendered anew
+COMPOSER_VERSION = (
+    3  # raised with every change of the clips' sound or reference captions: older clips are rendered anew
+)
 SPLIT_CYCLE = ("train", "valid", "test") + ("train",) * 7  # 80/10/10
 OUT_OF_DISTRIBUTION = "ood"  # the split of the test clips as the held-out SoundFont plays them
 SHORTEST_S, LONGEST_S = 1.0, 600.0

@@ -89,8 +89,8 @@ def _told_tags(
 
 def _opening(facts: ClipFacts, told: set[str], first: set[str], rng: Random) -> str:
     """The name of the music with the facts that are told at once."""
-    noun = rng.choice(frames.NOUNS)
     genre = proper(facts.genre) if "genre" in told else ""
+    noun = rng.choice([noun for noun in frames.NOUNS if not genre.endswith(noun)])  # no "soundtrack track"
     if genre.endswith(" music"):
         genre, noun = "", f"piece of {genre}"
     if genre.split(" ")[-1] in _PIECES:
@@ -117,7 +117,9 @@ def _band(facts: ClipFacts, rng: Random) -> tuple[list[str], list[str]]:
     if len(facts.instruments) == 1:
         return [_played(rng.choice(frames.ALONE), facts.instruments[:1], (), rng)], list(facts.instruments)
     all_others = [name for name in facts.instruments if name != melody]
-    others = [name for name in all_others if rng.random() < TOLD_INSTRUMENT] or all_others[:1]
+    others = [name for name in all_others if rng.random() < TOLD_INSTRUMENT]
+    fewest = 2 if melody is None else 1  # nobody shares the work with himself
+    others = others if len(others) >= fewest else all_others[:fewest]
     if rng.random() < 0.5:
         rng.shuffle(others)
     if melody is None:

@@ -2,6 +2,7 @@
 
 Slots: `{n}` the name of the music ("slow waltz in A minor"), `{a_n}` with its article, `{M}` who has the tune and `{O}`
 the others, with their articles, `{m}` and `{o}` without. `[m:has|have]` and `[o:has|have]` follow their number.
+Frames begin in lower case, as a semicolon may stand before them.
 Words of the fact lexicon stand here only where their fact is told. The grammar of the pseudo captions
 (`captioning/backends/grammar_frames.py`) speaks in other words on purpose: references are a second style.
 """
@@ -14,25 +15,25 @@ OPENINGS = (
     "{n}",
     "{n}",
     "{a_n}",
-    "Excerpt from {a_n}",
-    "Snippet of {a_n}",
-    "A bit of {a_n}",
-    "First impression: {a_n}",
-    "Halfway through {a_n}",
-    "Clearly {a_n}",
-    "Nicely played {n}",
+    "excerpt from {a_n}",
+    "snippet of {a_n}",
+    "a bit of {a_n}",
+    "first impression: {a_n}",
+    "halfway through {a_n}",
+    "clearly {a_n}",
+    "nicely played {n}",
     "I hear {a_n}",
-    "To me it's {a_n}",
-    "We get {a_n}",
-    "They play {a_n}",
-    "Sounds as if somebody plays {a_n}",
-    "My note says {a_n}",
-    "Call it {a_n}",
-    "Must be {a_n}",
-    "So, {a_n}",
-    "Another {n}",
-    "Some sort of {n}",
-    "It's {a_n}",
+    "to me it's {a_n}",
+    "we get {a_n}",
+    "they play {a_n}",
+    "sounds as if somebody plays {a_n}",
+    "my note says {a_n}",
+    "call it {a_n}",
+    "must be {a_n}",
+    "so, {a_n}",
+    "another {n}",
+    "some sort of {n}",
+    "it's {a_n}",
 )
 
 LEADS = (  # who has the tune, and the others
@@ -40,27 +41,27 @@ LEADS = (  # who has the tune, and the others
     "{M} [m:has|have] the tune, with {O} underneath",
     "{M} up front, {O} behind",
     "{M} with the tune, backed by {O}",
-    "Tune on {M}, backing from {O}",
+    "tune on {M}, backing from {O}",
     "{O} [o:backs|back] {M}, which [m:has|have] the tune",
     "{O} [o:lays|lay] the ground for {M}",
     "{M} [m:gets|get] the tune, {O} the rest",
     "{M} on top of {O}",
     "{O} [o:supports|support] {M} out in front",
-    "Out in front {M}, and under that {O}",
-    "The lead goes to {M}, the backing to {O}",
+    "out in front {M}, and under that {O}",
+    "the lead goes to {M}, the backing to {O}",
     "{M} [m:plays|play] the theme and {O} [o:answers|answer]",
     "{M} over {O}",
     "{O} [o:sits|sit] behind {M}, where the theme is",
-    "Someone gives the theme to {M}; {O} [o:fills|fill] in",
+    "someone gives the theme to {M}; {O} [o:fills|fill] in",
     "{M} [m:takes|take] the theme, {O} [o:follows|follow]",
     "{M} [m:handles|handle] the tune while {O} [o:looks|look] after the rest",
-    "My ear goes to {M} first, then to {O}",
+    "my ear goes to {M} first, then to {O}",
     "{O} [o:leaves|leave] plenty of room for {M}, which [m:has|have] the theme",
 )
 LEAD_ALONE = (  # the first of two sentences
     "{M} [m:has|have] the tune",
     "{M} [m:carries|carry] it",
-    "The theme belongs to {M}",
+    "the theme belongs to {M}",
     "{M} out in front",
     "{M} [m:takes|take] the theme",
     "{M} [m:gets|get] most of the attention",
@@ -68,32 +69,32 @@ LEAD_ALONE = (  # the first of two sentences
 OTHERS_ALONE = (  # the second
     "{O} underneath",
     "{O} [o:backs|back] that up",
-    "Behind that {O}",
+    "behind that {O}",
     "{O} for company",
-    "The others: {o}",
+    "the others: {o}",
     "{O} [o:fills|fill] in the rest",
-    "Then there [o:is|are] {O}",
+    "then there [o:is|are] {O}",
 )
 TOGETHER = (  # nobody has the tune, or it is not told who
     "{O} between them",
     "{O} [o:shares|share] the work",
-    "Players: {o}",
-    "In the mix: {o}",
+    "players: {o}",
+    "in the mix: {o}",
     "{O}, and they lock together",
-    "Heard: {o}",
+    "heard: {o}",
     "{O} side by side",
-    "They use {O}",
-    "Instruments are {O}",
+    "they use {O}",
+    "instruments are {O}",
     "{O}, more or less level in the mix",
 )
 ALONE = (
     "{M} and that's all",
-    "Just {M} by [m:itself|themselves]",
+    "just {M} by [m:itself|themselves]",
     "{M} alone",
     "{M} on [m:its|their] own",
-    "Solo {m}",
+    "solo {m}",
     "{M} [m:plays|play] alone",
-    "One player, {M}",
+    "one player, {M}",
 )
 
 TEMPO_WORDS = {
@@ -106,7 +107,6 @@ TEMPO_CLAUSES = {
     "medium tempo": ("the tempo is moderate", "it goes at a medium tempo", "taken at a moderate pace", "middle tempo"),
     "fast tempo": ("the tempo is fast", "it goes at a brisk tempo", "taken at a quick tempo", "pretty fast"),
 }
-KEYS = ("in {key}", "in {key}", "key of {key}")
 KEY_CLAUSES = ("the key is {key}", "it lives in {key}", "{key} is home", "we're in {key}", "I make it {key}")
 METRE_WORDS = {
     "4/4": ("4/4", "four-four", "common time"),

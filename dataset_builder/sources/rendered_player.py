@@ -26,6 +26,9 @@ from .rendered_soundfont_file import Waves
 
 FAINTEST = 1e-9  # guards a division where there is no sound at all
 SILENT_BELOW = 1e-4  # -80 dBFS; a preset that plays no louder does not play
+OFFSET_SHARE = 0.02  # of a part's root mean square; a smaller constant is left
+OFFSET_BLOCK = 1 << 19  # samples
+OFFSET_S = 0.1  # 27.5 Hz passes a triangle of twice this with 0.06 dB
 PEAK_DB = -3.0  # of full scale: leaves room for lossy encoders
 QUIETEST_PEAK_DB = -12.0  # clips with effects differ in level as recordings do
 FRAME_S = 0.02  # loudness is measured over frames of this length
@@ -150,6 +153,7 @@ def _record(
             continue
         stem.fill(0.0)
         _play_notes(stem, font, bank, program, part, sampling_rate)
+        _remove_offset(stem, sampling_rate)
         loudness = _loudness(stem, sampling_rate)
         if loudness < SILENT_BELOW:
             continue
@@ -229,6 +233,27 @@ def _silenced(font: SoundFont, program: int, part: Part) -> dict[int, float]:
             ends[last[group]] = note.start - part.notes[last[group]].start
         last[group] = number
     return ends
+
+
+def _remove_offset(stem: NDArray[np.float32], sampling_rate: int) -> None:
+    """Take a constant out of a part, in place: some SoundFonts have waves that are not centred, which counts as loud.
+
+    What is subtracted is the mean over a triangle of 2 x OFFSET_S, so that the lowest A of a piano (27.5 Hz) stays.
+    """
+    power = float(np.vdot(stem, stem)) / max(1, stem.size)
+    if abs(float(stem.mean())) <= OFFSET_SHARE * power**0.5:
+        return
+    width = max(1, round(OFFSET_S * sampling_rate))
+    margin, before = width - 1, np.zeros(width - 1)
+    for start in range(0, stem.size, OFFSET_BLOCK):  # block by block: a long part would need several times its size
+        here = stem[start : start + OFFSET_BLOCK]
+        after = stem[start + OFFSET_BLOCK : start + OFFSET_BLOCK + margin]
+        heard = np.concatenate([before, here, after, np.zeros(margin - after.size)])
+        before = heard[here.size : here.size + margin].copy()
+        for _ in range(2):  # a box twice is a triangle
+            sums = np.cumsum(np.concatenate([[0.0], heard]))
+            heard = (sums[width:] - sums[:-width]) / width
+        here -= heard.astype(np.float32)
 
 
 def _loudness(stem: NDArray[np.float32], sampling_rate: int) -> float:

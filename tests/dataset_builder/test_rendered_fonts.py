@@ -353,3 +353,16 @@ def test_ten_minutes_are_played_in_a_hundred_megabytes():
 
 def _drawn(key: str) -> set[str]:
     return {effect.tag for effect in draw_effects(Random(f"{key}:effects"))}
+
+
+def test_an_offset_is_taken_out_alike_whatever_the_blocks_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = np.arange(5 * RATE) / RATE
+    tone = 0.3 * np.sin(2 * np.pi * 220 * seconds).astype(np.float32)
+    whole = tone + np.float32(0.2) * (seconds > 1)
+    parts = whole.copy()
+    rendered_player._remove_offset(whole, RATE)
+    monkeypatch.setattr(rendered_player, "OFFSET_BLOCK", 1_000)
+    rendered_player._remove_offset(parts, RATE)
+    np.testing.assert_allclose(parts, whole, atol=1e-6)
+    settled = slice(2 * RATE, 4 * RATE)
+    np.testing.assert_allclose(whole[settled], tone[settled], atol=2e-3)
