@@ -10,7 +10,16 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from lpmc_console import JsonFlag, emit, extra_needed, one_line, progress_bar, quiet_libraries, say
+from lpmc_console import (
+    JsonFlag,
+    emit,
+    extra_needed,
+    interrupt_is_answered,
+    one_line,
+    progress_bar,
+    quiet_libraries,
+    say,
+)
 from lpmc_dataset import build, lint, push, tracks
 from lpmc_errors import (
     EXIT_DONE,
@@ -43,11 +52,11 @@ class FaultsInOneLine(TyperGroup):
             return super().invoke(ctx)
         except LpmcError as error:
             if error.exit_code == EXIT_INTERRUPTED:
-                signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not spoil the exit code
+                interrupt_is_answered()
             say(f"lpmc: {one_line(str(error))}")
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            interrupt_is_answered()
             say("lpmc: interrupted; run the same command again")
             ctx.exit(EXIT_INTERRUPTED)
         except OSError as error:
@@ -198,15 +207,33 @@ def caption(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="With --format: caption again what is done.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="With --format: say what would be written.")] = False,
+    include: Annotated[
+        list[str] | None, typer.Option("--include", help="Of folders only files that match this glob (repeatable).")
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option("--exclude", help="Of folders no files that match this glob (repeatable).")
+    ] = None,
+    recursive: Annotated[
+        bool, typer.Option("--recursive/--no-recursive", help="Also what lies in the folders of folders.")
+    ] = True,
+    shard: Annotated[
+        str | None, typer.Option("--shard", help="i/n: this machine's share of the files, the i-th of n.")
+    ] = None,
+    facts: Annotated[
+        bool, typer.Option("--facts/--no-facts", help="Measure tempo, key and loudness beside the captions.")
+    ] = True,
     as_json: JsonFlag = False,
 ) -> None:
     """Caption audio files: one sentence per 10 seconds and one for the track."""
     if format_name is None and (overwrite or dry_run):
         raise UsageError("--overwrite and --dry-run", "belong to --format", "name a format, or leave them out")
     with extra_needed("model"):
-        from modeling_lpmc.captioner import Captioner, FailedFile, TrackCaption, find_audio
+        from modeling_lpmc.captioner import Captioner, FailedFile, TrackCaption
+        from modeling_lpmc.selection import Selection, Shard, find_audio
 
         quiet_libraries()
+    share = None if shard is None else Shard.parse(shard)
+    selection = Selection(recursive, tuple(include or ()), tuple(exclude or ()), share)
     if format_name is not None:
         from lpmc_folder import caption_folder
 
@@ -221,19 +248,22 @@ def caption(
                 batch_size=batch_size,
                 num_beams=beams,
                 as_json=as_json,
+                selection=selection,
+                facts=facts,
             )
         )
     from lpmc_files import write_json
 
     if output is not None and output.is_dir():
         raise UsageError(output, "is a folder", "name a file for the JSON")
-    files = find_audio(paths)
+    files = find_audio(paths, selection)
     captioner = Captioner.from_pretrained(model, device, precision=precision)
     results: list[TrackCaption] = []
     failed: list[FailedFile] = []
 
     def show(result: TrackCaption) -> None:
-        print(f"{result.path} ({result.duration:.2f} s): {result.caption}")
+        measured = f", {result.facts}" if result.facts is not None and str(result.facts) else ""
+        print(f"{result.path} ({result.duration:.2f} s{measured}): {result.caption}")
         for segment in result.segments:
             print(f"  {segment.start:8.2f} - {segment.end:8.2f} s  {segment.text}", flush=True)
 
@@ -246,7 +276,7 @@ def caption(
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that both ways to end it keep what is done
     try:
         with progress_bar("caption") as update:
-            for result in captioner.caption_files(files, batch_size=batch_size, num_beams=beams):
+            for result in captioner.caption_files(files, batch_size=batch_size, num_beams=beams, facts=facts):
                 if isinstance(result, TrackCaption):
                     results.append(result)
                     if not as_json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -40,6 +41,19 @@ def say(text: str) -> None:
 def one_line(text: str) -> str:
     """`text` with line breaks and other control characters, which a file may have in its name, written out."""
     return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
+
+
+def interrupt_is_answered() -> None:
+    """Let the program end with its own exit code after Ctrl-C.
+
+    Where Ctrl-C falls into `exec` of a string, as while a dataclass is made, CPython marks the process as one that died
+    of it: under `python -m` it then kills itself by SIGINT, whatever exit code it was given. The mark is taken off when
+    the next string is evaluated, which making a named tuple does.
+    """
+    from collections import namedtuple
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not spoil the exit code either
+    namedtuple("Nothing", "")  # not for its fields
 
 
 def quiet_libraries() -> None:

@@ -56,10 +56,14 @@ def run_tasks(
         with _ctrl_c_held():
             waiting = {pool.submit(_run, work, task) for task in tasks}
         while waiting:
-            ended, waiting = wait(waiting, POLL_SECONDS, FIRST_EXCEPTION)
+            with _ctrl_c_noted() as noted:
+                ended, waiting = wait(waiting, POLL_SECONDS, FIRST_EXCEPTION)
+                done = counter.value
+            if noted:
+                raise KeyboardInterrupt
             for future in ended:
                 future.result()
-            progress(counter.value)
+            progress(done)
     except BrokenProcessPool as error:
         raise LpmcError(
             "a worker process",
@@ -85,6 +89,24 @@ def _ctrl_c_held() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _ctrl_c_noted() -> Iterator[list[int]]:
+    """Ctrl-C only adds to the list while the block runs, which holds locks that the workers need.
+
+    Raised between taking such a lock and giving it back, it would leave the workers waiting for ever.
+    """
+    noted: list[int] = []
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield noted  # then Ctrl-C is not raised here
+        return
+    signal.signal(signal.SIGINT, lambda number, frame: noted.append(number))
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _start_worker(counter: Any, stop: Any) -> None:

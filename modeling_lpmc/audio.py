@@ -67,7 +67,7 @@ def load_audio(
     whole. An Ogg file declares no length, so a cut one is only shorter. Raises `MissingExtraError` where soundfile or
     soxr can't be loaded.
     """
-    with _errors_of_the_project():
+    with errors_of_the_project():
         track = read_track(path, sampling_rate, max_seconds=max_seconds, held_seconds=math.inf)
         return AudioClip(track.samples(), sampling_rate, track.duration, track.source_sampling_rate, track.channels)
 
@@ -79,13 +79,13 @@ def open_track(
 
     Its windows (`track_windows`) hold the samples that `load_audio` gives. Raises as `load_audio` does.
     """
-    with _errors_of_the_project():
+    with errors_of_the_project():
         return read_track(path, sampling_rate, max_seconds=max_seconds)
 
 
 def track_windows(track: AudioTrack, bounds: Sequence[tuple[int, int]]) -> Iterator[np.ndarray]:
     """The samples (n,) of each window in turn. Raises `AudioError` if the file was changed since it was opened."""
-    with _errors_of_the_project():
+    with errors_of_the_project():
         yield from track.windows(bounds)
 
 
@@ -101,7 +101,8 @@ def check_has_sound(audio: AudioClip | AudioTrack, item: object) -> None:
 
 
 @contextmanager
-def _errors_of_the_project() -> Iterator[None]:
+def errors_of_the_project() -> Iterator[None]:
+    """Raise the faults of the files that travel with the models as `AudioError` and `MissingExtraError`."""
     try:
         yield
     except UnreadableAudioError as error:
@@ -120,6 +121,7 @@ __all__ = [
     "AudioClip",
     "AudioTrack",
     "check_has_sound",
+    "errors_of_the_project",
     "has_sound",
     "load_audio",
     "open_track",

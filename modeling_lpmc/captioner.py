@@ -24,9 +24,9 @@ from transformers import PreTrainedTokenizerFast
 
 from lpmc_errors import AudioError, ModelError, UsageError
 from modeling_lpmc.audio import (
-    AUDIO_SUFFIXES,
     AudioClip,
     check_has_sound,
+    errors_of_the_project,
     has_sound,
     open_track,
     track_windows,
@@ -34,9 +34,11 @@ from modeling_lpmc.audio import (
 )
 from modeling_lpmc.audio_track_lpmc import SILENCE_TEXT
 from modeling_lpmc.configuration_lpmc import MEL_CONTRACT, LpmcConfig
+from modeling_lpmc.descriptors import Descriptors, describe_track
 from modeling_lpmc.feature_extraction_lpmc import LpmcFeatureExtractor
 from modeling_lpmc.modeling_lpmc import LpmcForConditionalGeneration
 from modeling_lpmc.processing_lpmc import LpmcProcessor
+from modeling_lpmc.selection import find_audio
 from modeling_lpmc.shipped import model_source
 
 BATCH_SIZE = 8  # windows; on 2 cores 0.89 s a window against 2.95 s one by one (the released sizes, 5 beams)
@@ -45,6 +47,18 @@ TOKENIZER_FILE = "tokenizer.json"
 MODEL_FILES = ("config.json", "generation_config.json", "preprocessor_config.json", TOKENIZER_FILE)
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.float32}  # int8: the decoder alone
 WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
+
+__all__ = [
+    "BATCH_SIZE",
+    "SILENCE_TEXT",
+    "TIME_DIGITS",
+    "CaptionSegment",
+    "Captioner",
+    "FailedFile",
+    "TrackCaption",
+    "find_audio",
+    "track_caption",
+]
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*(?:/[\w-][\w.-]*)?", re.ASCII)
 _WORD = re.compile(r"\w+(?:['’-]\w+)*")
@@ -61,17 +75,22 @@ class CaptionSegment:
 
 @dataclass(frozen=True)
 class TrackCaption:
-    """The captions of one file: of each window, and one for the whole. `duration` is in seconds."""
+    """The captions of one file: of each window, and one for the whole. `duration` is in seconds.
+
+    `facts` is what was measured of the sound, if that was asked for.
+    """
 
     path: str
     duration: float
     segments: tuple[CaptionSegment, ...]
     caption: str
+    facts: Descriptors | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON object that `lpmc caption --json` prints."""
+        """The JSON object that `lpmc caption --json` prints; `facts` as in `Descriptors.to_dict`, or left out."""
         segments = [{"start": part.start, "end": part.end, "text": part.text} for part in self.segments]
-        return {"path": self.path, "duration": self.duration, "segments": segments, "caption": self.caption}
+        facts = {} if self.facts is None else {"facts": self.facts.to_dict()}
+        return {"path": self.path, "duration": self.duration, "segments": segments, "caption": self.caption} | facts
 
 
 @dataclass(frozen=True)
@@ -80,37 +99,6 @@ class FailedFile:
 
     path: str
     error: str
-
-
-def find_audio(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
-    """The audio files among `paths`: a folder stands for all audio files below it, in sorted order.
-
-    A folder is searched by file name ending; hidden files and folders are left out. A path that is no folder is kept as
-    it is, so that reading it can say what is wrong with it. Repetitions are removed.
-
-    Raises `AudioError` for a folder that holds no audio file or that may not be read.
-    """
-    found: list[Path] = []
-    for path in map(Path, paths):
-        if not path.is_dir():
-            found.append(path)
-            continue
-        below = sorted(_audio_below(path))
-        if not below:
-            raise AudioError(path, "holds no audio file", "expected WAV, FLAC, MP3, Ogg, Opus, AIFF or M4A files")
-        found += below
-    return list(dict.fromkeys(found))
-
-
-def _audio_below(folder: Path) -> Iterator[Path]:
-    def refuse(error: OSError) -> None:
-        raise AudioError(error.filename, "this folder cannot be read", "change its permissions") from error
-
-    for where, folders, files in os.walk(folder, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            if not name.startswith(".") and Path(name).suffix.lower() in AUDIO_SUFFIXES:
-                yield Path(where, name)
 
 
 def track_caption(segments: Sequence[CaptionSegment]) -> str:
@@ -150,13 +138,15 @@ class _OpenTrack:
     path: Path
     duration: float
     bounds: list[tuple[float, float]]
+    facts: Descriptors | None
     texts: list[str] = field(default_factory=list)
 
     def result(self) -> TrackCaption:
         segments = tuple(
             CaptionSegment(start, end, text) for (start, end), text in zip(self.bounds, self.texts, strict=True)
         )
-        return TrackCaption(str(self.path), round(self.duration, TIME_DIGITS), segments, track_caption(segments))
+        duration = round(self.duration, TIME_DIGITS)
+        return TrackCaption(str(self.path), duration, segments, track_caption(segments), self.facts)
 
 
 class Captioner:
@@ -282,11 +272,13 @@ class Captioner:
         *,
         batch_size: int = BATCH_SIZE,
         num_beams: int | None = None,
+        facts: bool = False,
         progress: Callable[[Path, int, int], None] | None = None,
     ) -> Iterator[TrackCaption | FailedFile]:
         """Caption files one after the other, in their order; a file that cannot be read gives a `FailedFile`.
 
-        Windows of several files fill a batch together. One batch and at most five minutes of a file are held at a time.
+        Windows of several files fill a batch together. One batch and at most ten minutes of a file are held at a time.
+        With `facts` tempo, key and loudness are measured too.
         `progress(path, done, total)` is told after each batch how many windows of a file are done.
 
         A file is decoded to its end before its first window is captioned, so that one that breaks off fails as a whole;
@@ -322,7 +314,7 @@ class Captioner:
         for path in map(Path, paths):
             track = None
             try:
-                track, windows = self._open(path)
+                track, windows = self._open(path, facts)
                 waiting.append(track)
                 for window in windows:
                     batch.append((track, window))
@@ -339,12 +331,14 @@ class Captioner:
             run()
         yield from finished()
 
-    def _open(self, path: Path) -> tuple[_OpenTrack, Iterator[np.ndarray]]:
+    def _open(self, path: Path, facts: bool) -> tuple[_OpenTrack, Iterator[np.ndarray]]:
         """A record of the file and its windows. Raises `AudioError`, as taking a window may."""
         sound = open_track(path, self.sampling_rate)
         check_has_sound(sound, path)
         bounds = self.processor.feature_extractor.chunk_bounds(sound.num_samples)
-        track = _OpenTrack(path, sound.duration, [self._seconds(*bound) for bound in bounds])
+        with errors_of_the_project():
+            measured = describe_track(sound) if facts else None
+        track = _OpenTrack(path, sound.duration, [self._seconds(*bound) for bound in bounds], measured)
         return track, track_windows(sound, bounds)
 
     def _bounds(self, clip: AudioClip) -> list[tuple[int, int]]:

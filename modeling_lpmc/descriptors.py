@@ -11,14 +11,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from modeling_lpmc.audio_track_lpmc import AudioTrack
 
 Floats = NDArray[np.float64]
 
 LOWEST_RATE_HZ = 4_000  # the shelf of the K-weighting lies at 1,682 Hz, which must be below half the rate
 LONGEST_ANALYSED_S = 120.0  # tempo and key: what holds for a piece shows in two minutes; the middle avoids its ends
+PIECE_S = 600.0  # of a track held at a time: 38 MB at 16 kHz
 FRAMES_AT_ONCE = 64  # frames in one FFT call: 64 key frames at 48 kHz are 12 MB of samples and as much of spectrum
 
 # Loudness. ITU-R BS.1770-4, annex 1: 400 ms blocks every 100 ms, gates at -70 LUFS and 10 LU below the mean.
@@ -82,6 +87,25 @@ class Descriptors:
     key_confidence: float
     loudness_lufs: float | None
 
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: beats a minute and LUFS to a tenth, confidences to a hundredth."""
+
+        def rounded(value: float | None, digits: int) -> float | None:
+            return None if value is None else round(value, digits)
+
+        return {
+            "bpm": rounded(self.bpm, 1),
+            "bpm_confidence": round(self.bpm_confidence, 2),
+            "key": self.key,
+            "key_confidence": round(self.key_confidence, 2),
+            "loudness_lufs": rounded(self.loudness_lufs, 1),
+        }
+
+    def __str__(self) -> str:
+        tempo = None if self.bpm is None else f"{self.bpm:.0f} BPM"
+        loudness = None if self.loudness_lufs is None else f"{self.loudness_lufs:.1f} LUFS"
+        return ", ".join(part for part in (tempo, self.key, loudness) if part)
+
 
 def describe(samples: NDArray[np.generic], sampling_rate: int) -> Descriptors:
     """Tempo, key and loudness of a mono recording.
@@ -94,14 +118,42 @@ def describe(samples: NDArray[np.generic], sampling_rate: int) -> Descriptors:
         raise ValueError(f"samples of shape {samples.shape}, {samples.dtype}: give one channel of floats or integers")
     if sampling_rate < LOWEST_RATE_HZ:
         raise ValueError(f"a sampling rate of {sampling_rate} Hz: at least {LOWEST_RATE_HZ} Hz are needed")
+    begin, end = _middle(len(samples), sampling_rate)
     loudness = integrated_loudness(samples, sampling_rate)
-    bpm, bpm_confidence, key, key_confidence = None, 0.0, None, 0.0
-    if loudness is not None:
-        excess = max(0, len(samples) - round(LONGEST_ANALYSED_S * sampling_rate))
-        middle = samples[excess // 2 : len(samples) - (excess - excess // 2)]
-        bpm, bpm_confidence = _tempo(middle, sampling_rate)
-        key, key_confidence = _key(middle, sampling_rate)
-    return Descriptors(len(samples) / sampling_rate, bpm, bpm_confidence, key, key_confidence, loudness)
+    return _found(len(samples) / sampling_rate, loudness, samples[begin:end], sampling_rate)
+
+
+def describe_track(track: AudioTrack) -> Descriptors:
+    """Tempo, key and loudness of an open track, as the captioner hears it: mono, at its rate, scaled to full scale.
+
+    The loudness is that of the mix to one channel: of a recording with the same sound in both channels a meter for
+    stereo shows 3.01 LU more. At most `PIECE_S` of the track are held. Raises `UnreadableAudioError` if the file was
+    changed since it was opened.
+    """
+    rate = track.sampling_rate
+    begin, end = _middle(track.num_samples, rate)
+    piece = round(PIECE_S * rate)
+    bounds = [(at, min(at + piece, track.num_samples)) for at in range(0, track.num_samples, piece)]
+    powers: list[Floats] = []
+    middle: list[NDArray[np.generic]] = []
+    for (first, last), samples in zip(bounds, track.windows(bounds), strict=True):
+        powers.append(_step_powers(samples, rate))
+        if max(begin, first) < min(end, last):
+            middle.append(samples[max(begin - first, 0) : end - first])
+    loudness = _gated_loudness(np.concatenate(powers)) if powers else None
+    return _found(track.duration, loudness, np.concatenate(middle) if middle else np.zeros(0, np.float32), rate)
+
+
+def _middle(count: int, sampling_rate: int) -> tuple[int, int]:
+    """First sample and end of what tempo and key are taken from."""
+    excess = max(0, count - round(LONGEST_ANALYSED_S * sampling_rate))
+    return excess // 2, count - (excess - excess // 2)
+
+
+def _found(duration: float, loudness: float | None, middle: NDArray[np.generic], sampling_rate: int) -> Descriptors:
+    if loudness is None:
+        return Descriptors(duration, None, 0.0, None, 0.0, None)
+    return Descriptors(duration, *_tempo(middle, sampling_rate), *_key(middle, sampling_rate), loudness)
 
 
 def _floats(samples: NDArray[np.generic]) -> Floats:
@@ -132,9 +184,14 @@ def _starts(samples: NDArray[np.generic], frame: int, hop: float) -> NDArray[np.
 
 def integrated_loudness(samples: NDArray[np.generic], sampling_rate: int) -> float | None:
     """Loudness of one channel in LUFS after ITU-R BS.1770-4, None when shorter than 0.4 s or all below -70 LUFS."""
+    return _gated_loudness(_step_powers(samples, sampling_rate))
+
+
+def _step_powers(samples: NDArray[np.generic], sampling_rate: int) -> Floats:
+    """Mean square of the K-weighted samples in each whole step of `STEP_S`: shape = (steps,)."""
     steps = int(len(samples) / (STEP_S * sampling_rate))
-    if steps < STEPS_PER_BLOCK:
-        return None
+    if not steps:
+        return np.empty(0)
     edges = np.rint(np.arange(steps + 1) * (STEP_S * sampling_rate)).astype(np.int64)
     tail = round(RESPONSE_S * sampling_rate)
     size = 1 << int(np.ceil(np.log2(tail + (STEPS_AT_ONCE * STEP_S * sampling_rate) + 2)))
@@ -147,6 +204,12 @@ def integrated_loudness(samples: NDArray[np.generic], sampling_rate: int) -> flo
         weighted = np.fft.irfft(spectrum * weighting, size)[bounds[0] - begin : bounds[-1] - begin]
         sums = np.add.reduceat(weighted**2, bounds[:-1] - bounds[0])
         powers[first : first + len(sums)] = sums / np.diff(bounds)
+    return powers
+
+
+def _gated_loudness(powers: Floats) -> float | None:
+    if len(powers) < STEPS_PER_BLOCK:
+        return None
     blocks = np.convolve(powers, np.ones(STEPS_PER_BLOCK) / STEPS_PER_BLOCK, "valid")
     blocks = blocks[blocks > _power(ABSOLUTE_GATE_LUFS)]
     if not len(blocks):

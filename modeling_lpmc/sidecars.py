@@ -37,7 +37,8 @@ TABLES = {"hf": "metadata.jsonl", "jsonl": "captions.jsonl", "csv": "captions.cs
 FORMATS = (*BESIDE, *TABLES)
 WITH_AUDIO = ("audiocraft", "hf")  # their readers look beside the audio and nowhere else
 PROMPT_MODULE = "custom_metadata.py"
-CSV_COLUMNS = ("path", "duration", "caption")
+FACTS = ("bpm", "key", "loudness_lufs")  # of the columns of tables; empty where nothing was found or asked for
+CSV_COLUMNS = ("path", "duration", "caption", *FACTS)
 
 PROMPT_MODULE_TEXT = '''"""Gives stable-audio-tools the prompt of each file: its `custom_metadata_module`."""
 
@@ -110,11 +111,17 @@ def write_sidecar(layout: Layout, result: TrackCaption) -> Path:
     return target
 
 
+def check_prompt_module(layout: Layout) -> None:
+    """Raise `UsageError` where a `custom_metadata.py` stands that is not the one written here."""
+    target = layout.folder / PROMPT_MODULE
+    if target.exists() and target.read_bytes() != PROMPT_MODULE_TEXT.encode():
+        remedy = "name another folder with --output, or --overwrite it"
+        raise UsageError(target, "is there and does not give stable-audio-tools the prompts written here", remedy)
+
+
 def write_prompt_module(layout: Layout) -> None:
     """Write what stable-audio-tools needs beside the prompts, once for all. Raises `DiskError`."""
-    target = layout.folder / PROMPT_MODULE
-    if not target.exists():
-        write_text(target, PROMPT_MODULE_TEXT)
+    write_text(layout.folder / PROMPT_MODULE, PROMPT_MODULE_TEXT)
 
 
 def read_sidecar(name: str, path: Path) -> str:
@@ -134,17 +141,25 @@ def read_sidecar(name: str, path: Path) -> str:
 def table_row(layout: Layout, result: TrackCaption) -> dict[str, Any]:
     """The line of one track. Paths are those below the folder of the audio, with slashes."""
     path = Path(result.path).relative_to(layout.root).as_posix()
+    whole = result.to_dict()
+    measured = whole.get("facts") or {}
+    facts = {name: measured.get(name) for name in FACTS}
     if layout.format == "hf":
-        return {"file_name": path, "caption": result.caption, "duration": result.duration}
-    row: dict[str, Any] = {"path": path, "duration": result.duration, "caption": result.caption}
+        return {"file_name": path, "caption": result.caption, "duration": result.duration, **facts}
+    row: dict[str, Any] = {"path": path, "duration": result.duration, "caption": result.caption, **facts}
     if layout.format == "jsonl":
-        row["segments"] = result.to_dict()["segments"]
+        row["segments"] = whole["segments"]
     return row
 
 
 def row_path(row: Mapping[str, Any]) -> str:
     """The path that `table_row` wrote."""
     return str(row["file_name"] if "file_name" in row else row["path"])
+
+
+def rows_of_files(layout: Layout, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows whose audio file is still there: for one that is not, `load_dataset("audiofolder")` fails as a whole."""
+    return [row for row in rows if (layout.root / row_path(row)).is_file()]
 
 
 def read_table(layout: Layout) -> list[dict[str, Any]]:
@@ -186,7 +201,10 @@ def _sidecar_text(name: str, result: TrackCaption) -> str:
         return subtitles(result.segments)
     if name == "audiocraft":  # the fields of its MusicInfo; what is not known is null
         unknown = ("artist", "key", "bpm", "genre", "moods", "keywords", "name", "instrument")
-        found = {"title": None, "description": result.caption} | dict.fromkeys(unknown)
+        found: dict[str, Any] = {"title": None, "description": result.caption} | dict.fromkeys(unknown)
+        if result.facts is not None:
+            found["key"] = result.facts.key
+            found["bpm"] = None if result.facts.bpm is None else round(result.facts.bpm)  # it reads a whole number
         return json.dumps(found, ensure_ascii=False, indent=2) + "\n"
     if name == "stable-audio":
         return json.dumps({"prompt": result.caption}, ensure_ascii=False, indent=2) + "\n"

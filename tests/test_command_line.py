@@ -213,7 +213,8 @@ def test_caption_reports_the_bad_file_keeps_the_rest_and_exits_3(tmp_path: Path)
     result = lpmc("caption", "songs", "--model", model, "--json", cwd=tmp_path)
     assert result.returncode == 3
     (entry,) = json.loads(result.stdout)
-    assert set(entry) == {"path", "duration", "segments", "caption"}
+    assert set(entry) == {"path", "duration", "segments", "caption", "facts"}
+    assert set(entry["facts"]) == {"bpm", "bpm_confidence", "key", "key_confidence", "loudness_lufs"}
     assert [(segment["start"], segment["end"]) for segment in entry["segments"]] == [(0.0, 10.0), (4.0, 14.0)]
     assert "bad.wav" in result.stderr
     assert lpmc("caption", "songs/bad.wav", "--model", model, cwd=tmp_path).returncode == 1
@@ -251,3 +252,23 @@ def test_a_name_with_a_line_break_and_a_place_that_takes_no_files_end_in_one_lin
         assert done.returncode == 1
         assert len(done.stderr.strip().splitlines()) == 1, done.stderr
         assert done.stderr.startswith("lpmc: ")
+
+
+def test_ctrl_c_inside_a_string_that_is_run_gives_the_documented_exit_code(tmp_path: Path) -> None:
+    """CPython would kill the process by SIGINT at its end: see `interrupt_is_answered`."""
+    (tmp_path / "struck.py").write_text(
+        "import typer, lpmc\n"
+        "app = typer.Typer(cls=lpmc.FaultsInOneLine)\n"
+        "@app.callback()\n"
+        "def callback(): pass\n"
+        "@app.command()\n"
+        "def work(): exec('raise KeyboardInterrupt')\n"
+        "app()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "struck", "work"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(__file__).parents[1]}"},
+    )
+    assert (done.returncode, done.stderr) == (75, "lpmc: interrupted; run the same command again\n")

@@ -15,13 +15,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import datasets
+import numpy as np
 import pytest
+import soundfile
 from tone_model import CAPTIONS, save_tone_model, write_track
 
 from lpmc_errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PARTIAL, Interrupted, UsageError
 from lpmc_files import claimed
 from lpmc_folder import caption_folder
 from modeling_lpmc.captioner import Captioner, CaptionSegment, TrackCaption
+from modeling_lpmc.selection import Selection, Shard
 from modeling_lpmc.sidecars import BESIDE, FORMATS, read_sidecar, subtitles
 
 LOW, HIGH = CAPTIONS["low"], CAPTIONS["high"]
@@ -190,6 +194,91 @@ def test_overwriting_some_rows_keeps_the_others(songs: Path, captioner: Captione
     assert rows == {"deep/a.b.wav": "By hand.", "high.flac": HIGH}
 
 
+def test_rows_of_files_that_are_gone_leave_the_table(songs: Path, captioner: Captioner) -> None:
+    """`audiofolder` fails as a whole where one row's file is missing."""
+    (songs / "broken.wav").unlink()
+    run(songs, "hf", captioner)
+    (songs / "high.flac").unlink()
+    assert run(songs, "hf", captioner, dry_run=True, load=never) == EXIT_DONE
+    assert len((songs / "metadata.jsonl").read_text().splitlines()) == 2
+    assert run(songs, "hf", captioner, load=never) == EXIT_DONE
+    rows = [json.loads(line) for line in (songs / "metadata.jsonl").read_text().splitlines()]
+    assert [row["file_name"] for row in rows] == ["deep/a.b.wav"]
+    pytest.importorskip("torchcodec", reason="datasets reads an audiofolder with torchcodec only")
+    loaded = datasets.load_dataset("audiofolder", data_dir=str(songs), split="train")
+    assert loaded["caption"] == [LOW]
+
+
+def test_the_gone_are_left_out_also_when_others_are_captioned(songs: Path, captioner: Captioner) -> None:
+    run(songs, "csv", captioner)
+    (songs / "high.flac").rename(songs / "renamed.flac")
+    run(songs, "csv", captioner)
+    with (songs / "captions.csv").open(newline="", encoding="utf-8") as file:
+        assert [row["path"] for row in csv.DictReader(file)] == ["deep/a.b.wav", "renamed.flac"]
+
+
+def test_a_path_that_is_not_there_is_refused_and_nothing_is_left(tmp_path: Path, captioner: Captioner) -> None:
+    with pytest.raises(UsageError, match="nowhere: there is no such file or folder; check the name"):
+        run(tmp_path / "nowhere", "hf", captioner, load=never)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["hf", "jsonl", "csv", "acestep"])
+def test_shards_write_together_what_one_run_writes(
+    name: str, songs: Path, captioner: Captioner, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(6):
+        write_track(songs / "deep" / f"{number}.wav", [("low", 10.0)])
+    (songs / "broken.wav").unlink()
+
+    def written() -> dict[str, bytes]:
+        files = [path for path in songs.rglob("*") if path.suffix in (".jsonl", ".csv", ".txt")]
+        return {path.relative_to(songs).as_posix(): path.read_bytes() for path in files}
+
+    run(songs, name, captioner, overwrite=True)
+    whole, done = written(), []
+    for path in whole:
+        (songs / path).unlink()
+    capsys.readouterr()
+    for number in (3, 1, 2):
+        run(songs, name, captioner, selection=Selection(shard=Shard(number, 3)))
+        done += told(capsys)["written"]
+    assert written() == whole
+    assert len(done) == len(set(done)) == 8
+
+
+def test_a_module_of_somebody_else_is_not_replaced(songs: Path, captioner: Captioner) -> None:
+    (songs / "broken.wav").unlink()
+    mine = songs / "custom_metadata.py"
+    mine.write_text("# mine\n")
+    with pytest.raises(UsageError, match=r"custom_metadata\.py: is there and does not give"):
+        run(songs, "stable-audio", captioner, load=never)
+    assert mine.read_text() == "# mine\n"
+    assert run(songs, "stable-audio", captioner, overwrite=True) == EXIT_DONE
+    assert run(songs, "stable-audio", captioner, load=never) == EXIT_DONE
+
+
+def test_what_was_measured_stands_where_the_formats_have_a_place_for_it(
+    songs: Path, captioner: Captioner, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rate, beats = 16_000, np.zeros(16_000 * 20, np.float32)
+    tone = np.sin(2 * np.pi * 440 * np.arange(1600) / rate) * np.hanning(1600)
+    for at in range(0, len(beats) - 1600, rate // 2):  # 120 a minute
+        beats[at : at + 1600] += (0.5 * tone).astype(np.float32)
+    soundfile.write(songs / "beat.wav", beats, rate)
+    run(songs, "audiocraft", captioner, facts=True)
+    info = json.loads((songs / "beat.json").read_text())
+    assert (info["bpm"], info["key"]) == (120, None)  # one note is no key
+    for name in ("hf", "jsonl", "csv"):
+        run(songs, name, captioner, facts=True)
+    hf = {row["file_name"]: row for row in map(json.loads, (songs / "metadata.jsonl").read_text().splitlines())}
+    assert abs(hf["beat.wav"]["bpm"] - 120) < 1
+    assert -40 < hf["beat.wav"]["loudness_lufs"] < -5
+    assert {row["key"] for row in hf.values()} == {None}
+    with (songs / "captions.csv").open(newline="", encoding="utf-8") as file:
+        assert {row["path"]: row["key"] for row in csv.DictReader(file)}["beat.wav"] == ""
+
+
 def test_two_tracks_that_would_share_a_file_are_named(songs: Path, captioner: Captioner) -> None:
     write_track(songs / "high.wav", [("low", 10.0)])
     with pytest.raises(UsageError, match=r"would hold the caption of two files, .*high\.flac and .*high\.wav"):
@@ -240,12 +329,10 @@ def test_an_interrupted_run_keeps_what_is_done_and_goes_on(
     name: str, songs: Path, captioner: Captioner, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (songs / "broken.wav").unlink()
-    before = signal.getsignal(signal.SIGINT)
-    try:
-        with pytest.raises(Interrupted, match="interrupted with 1 of 2 files captioned; run the same command again"):
-            run(songs, name, captioner, load=lambda: Interrupting(captioner))
-    finally:
-        signal.signal(signal.SIGINT, before)
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(Interrupted, match="interrupted with 1 of 2 files captioned; run the same command again"):
+        run(songs, name, captioner, load=lambda: Interrupting(captioner))
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
     assert run(songs, name, captioner) == EXIT_DONE
     report = told(capsys)
     assert [Path(path).name for path in report["kept"]] == ["a.b.wav"]

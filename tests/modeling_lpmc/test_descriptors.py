@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from numpy.typing import NDArray
 
 from modeling_lpmc import descriptors
+from modeling_lpmc.audio_track_lpmc import read_track
 from modeling_lpmc.descriptors import describe, integrated_loudness
 
 RATE = 16_000
@@ -181,3 +184,32 @@ def test_what_is_not_one_channel_of_numbers_is_refused() -> None:
         describe(np.zeros(RATE, np.complex128), RATE)
     with pytest.raises(ValueError, match="sampling rate"):
         describe(np.zeros(RATE), 2_000)
+
+
+@pytest.mark.parametrize("seconds", [0.7, 9.0, 30.0, 131.0])
+def test_an_open_track_is_described_as_its_samples_are(
+    seconds: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In pieces of ten seconds, and from a file of which not all is held."""
+    rng = np.random.default_rng(1)
+    time = np.arange(round(seconds * 16_000)) / 16_000
+    chord = sum(np.sin(2 * np.pi * f * time) for f in (220.0, 277.18, 329.63)) * (1.2 - np.mod(time, 0.5))
+    samples = (0.1 * chord + 0.01 * rng.standard_normal(len(time))).astype(np.float32)
+    soundfile.write(tmp_path / "track.wav", samples, 16_000, subtype="FLOAT")
+    monkeypatch.setattr(descriptors, "PIECE_S", 10.0)
+    expected = descriptors.describe(samples, 16_000)
+    found = descriptors.describe_track(read_track(tmp_path / "track.wav", 16_000, held_seconds=5.0))
+    assert (found.bpm, found.key, found.duration_s) == (expected.bpm, expected.key, expected.duration_s)
+    assert found.loudness_lufs == pytest.approx(expected.loudness_lufs, abs=0.02)
+    assert (expected.bpm is None) == (seconds < 5)
+
+
+def test_a_description_reads_as_a_line_and_as_json() -> None:
+    whole = descriptors.Descriptors(10.0, 92.34, 0.456, "A minor", 0.9, -14.26)
+    assert str(whole) == "92 BPM, A minor, -14.3 LUFS"
+    assert whole.to_dict() == {
+        "bpm": 92.3, "bpm_confidence": 0.46, "key": "A minor", "key_confidence": 0.9, "loudness_lufs": -14.3
+    }  # fmt: skip
+    nothing = descriptors.Descriptors(1.0, None, 0.0, None, 0.0, None)
+    assert str(nothing) == ""
+    assert nothing.to_dict()["loudness_lufs"] is None

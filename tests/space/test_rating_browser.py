@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import urllib.error
@@ -136,8 +137,13 @@ class Rater:
         return [self.page.inner_text(f"#caption-{side} p") for side in "ab"]
 
     def listen(self) -> None:
-        self.page.locator("#audio button[aria-label=Play]").click()
-        self.page.wait_for_selector("#next:not([disabled])")
+        heard, playing = "#next:not([disabled])", "#audio button[aria-label=Pause]"
+        for _ in range(5):  # a click before the player has its file does nothing
+            self.page.locator("#audio button[aria-label=Play]").click()
+            with contextlib.suppress(playwright_api.TimeoutError):
+                self.page.wait_for_selector(f"{heard}, {playing}", timeout=10_000)
+                break
+        self.page.wait_for_selector(heard)
 
     def answer(self, correct: str, wrong: str) -> None:
         self.page.locator("#more-correct").get_by_label(correct, exact=True).check()
