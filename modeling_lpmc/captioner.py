@@ -56,6 +56,7 @@ __all__ = [
     "Captioner",
     "FailedFile",
     "TrackCaption",
+    "TrackTag",
     "find_audio",
     "track_caption",
 ]
@@ -74,10 +75,23 @@ class CaptionSegment:
 
 
 @dataclass(frozen=True)
+class TrackTag:
+    """A claim about the whole track, such as ("piano", "instrument").
+
+    `confidence`, in [0, 1], is the share of its seconds whose captions say so.
+    """
+
+    name: str
+    category: str
+    confidence: float
+
+
+@dataclass(frozen=True)
 class TrackCaption:
     """The captions of one file: of each window, and one for the whole. `duration` is in seconds.
 
-    `facts` is what was measured of the sound, if that was asked for.
+    `facts` is what was measured of the sound, if that was asked for; `tags` what the captions claim, the surest first;
+    `notes` are sentences for the reader about what the segments do not agree on.
     """
 
     path: str
@@ -85,12 +99,24 @@ class TrackCaption:
     segments: tuple[CaptionSegment, ...]
     caption: str
     facts: Descriptors | None = None
+    tags: tuple[TrackTag, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object that `lpmc caption --json` prints; `facts` as in `Descriptors.to_dict`, or left out."""
         segments = [{"start": part.start, "end": part.end, "text": part.text} for part in self.segments]
-        facts = {} if self.facts is None else {"facts": self.facts.to_dict()}
-        return {"path": self.path, "duration": self.duration, "segments": segments, "caption": self.caption} | facts
+        told: dict[str, Any] = {
+            "path": self.path,
+            "duration": self.duration,
+            "segments": segments,
+            "caption": self.caption,
+            "tags": [
+                {"name": tag.name, "category": tag.category, "confidence": round(tag.confidence, 2)}
+                for tag in self.tags
+            ],
+            "notes": list(self.notes),
+        }
+        return told if self.facts is None else told | {"facts": self.facts.to_dict()}
 
 
 @dataclass(frozen=True)

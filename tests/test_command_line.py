@@ -213,7 +213,7 @@ def test_caption_reports_the_bad_file_keeps_the_rest_and_exits_3(tmp_path: Path)
     result = lpmc("caption", "songs", "--model", model, "--json", cwd=tmp_path)
     assert result.returncode == 3
     (entry,) = json.loads(result.stdout)
-    assert set(entry) == {"path", "duration", "segments", "caption", "facts"}
+    assert set(entry) == {"path", "duration", "segments", "caption", "tags", "notes", "facts"}
     assert set(entry["facts"]) == {"bpm", "bpm_confidence", "key", "key_confidence", "loudness_lufs"}
     assert [(segment["start"], segment["end"]) for segment in entry["segments"]] == [(0.0, 10.0), (4.0, 14.0)]
     assert "bad.wav" in result.stderr
