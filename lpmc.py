@@ -222,6 +222,9 @@ def caption(
     facts: Annotated[
         bool, typer.Option("--facts/--no-facts", help="Measure tempo, key and loudness beside the captions.")
     ] = True,
+    style: Annotated[
+        str, typer.Option("--style", help="house, or raw: the track's caption keeps remarks on quality and use.")
+    ] = "house",
     as_json: JsonFlag = False,
 ) -> None:
     """Caption audio files: one sentence per 10 seconds and one for the track."""
@@ -230,8 +233,11 @@ def caption(
     with extra_needed("model"):
         from modeling_lpmc.captioner import Captioner, FailedFile, TrackCaption
         from modeling_lpmc.selection import Selection, Shard, find_audio
+        from modeling_lpmc.track_captions import STYLES
 
         quiet_libraries()
+    if style not in STYLES:
+        raise UsageError(f"--style {style}", "is unknown", f"use {' or '.join(STYLES)}")
     share = None if shard is None else Shard.parse(shard)
     selection = Selection(recursive, tuple(include or ()), tuple(exclude or ()), share)
     if format_name is not None:
@@ -250,6 +256,7 @@ def caption(
                 as_json=as_json,
                 selection=selection,
                 facts=facts,
+                style=style,
             )
         )
     from lpmc_files import write_json
@@ -266,6 +273,8 @@ def caption(
         print(f"{result.path} ({result.duration:.2f} s{measured}): {result.caption}")
         for segment in result.segments:
             print(f"  {segment.start:8.2f} - {segment.end:8.2f} s  {segment.text}", flush=True)
+        for note in result.notes:
+            print(f"  the segments disagree: {note}", flush=True)
 
     def write() -> None:
         records = [result.to_dict() for result in results]
@@ -276,7 +285,9 @@ def caption(
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that both ways to end it keep what is done
     try:
         with progress_bar("caption") as update:
-            for result in captioner.caption_files(files, batch_size=batch_size, num_beams=beams, facts=facts):
+            for result in captioner.caption_files(
+                files, batch_size=batch_size, num_beams=beams, facts=facts, style=style
+            ):
                 if isinstance(result, TrackCaption):
                     results.append(result)
                     if not as_json:

@@ -96,10 +96,12 @@ def caption_folder(
     as_json: bool,
     selection: Selection | None = None,
     facts: bool = False,
+    style: str = "house",
 ) -> int:
     """Caption what is not done yet, write it file by file, report; return the exit code.
 
     `selection` says which files of a folder (default: all), `facts` whether tempo, key and loudness are measured.
+    `style` is that of the track's caption, `house` or `raw`.
 
     The model is loaded by `load` once it is known that there is work. Raises `UsageError` for what `plan_layout` and
     `read_table` refuse and for a table that another process writes, `Interrupted`, and what the captioner raises.
@@ -124,7 +126,7 @@ def caption_folder(
         report, missing = _work(layout, table, tracks, overwrite)
         _tell(layout, table, report, missing, len(tracks))
         if missing and not dry_run:
-            options: dict[str, Any] = {"batch_size": batch_size, "num_beams": num_beams, "facts": facts}
+            options: dict[str, Any] = {"batch_size": batch_size, "num_beams": num_beams, "facts": facts, "style": style}
             _caption(layout, table, missing, report, load(), options)
         elif table is not None and table.gone() and not dry_run:
             table.write()

@@ -37,6 +37,19 @@ def search(
     return _BeamSearch(tree, plan).run()
 
 
+@torch.no_grad()
+def search_scored(
+    weights: DecoderWeights, encoder_states: torch.Tensor, plan: SearchPlan, *, compiled: bool = False
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `search` with beams, and the score of each caption: (clips, num_return_sequences), float32.
+
+    A score is the sum of the log-probabilities of a caption's tokens over its length to the power `length_penalty`,
+    as the library's `sequences_scores`. A place that no hypothesis took has `NEVER`.
+    """
+    beams = _BeamSearch(TokenTree(weights, encoder_states, compiled=compiled), plan)
+    return beams.run(), beams.result_scores
+
+
 def _forbid(scores: TokenScores, written: torch.Tensor, plan: SearchPlan) -> None:
     """Take out what may not follow `written` (rows, length): a repeated n-gram, and an end that comes too early."""
     length, size = written.shape[1], plan.no_repeat_ngram_size
@@ -70,6 +83,7 @@ class _BeamSearch:
         self.ancestors = torch.zeros(clips, n, 0, dtype=torch.bool, device=device)
         self.result = self.ended_tokens[:, : plan.num_return_sequences].clone()
         self.result_lengths = self.ended_lengths[:, : plan.num_return_sequences].clone()
+        self.result_scores = self.ended_scores[:, : plan.num_return_sequences].clone()
 
     def run(self) -> torch.Tensor:
         """Search to the end; ids (clips * num_return_sequences, tokens)."""
@@ -175,6 +189,7 @@ class _BeamSearch:
         wanted = self.plan.num_return_sequences
         self.result[self.clips[rows]] = self.ended_tokens[rows, :wanted]
         self.result_lengths[self.clips[rows]] = self.ended_lengths[rows, :wanted]
+        self.result_scores[self.clips[rows]] = self.ended_scores[rows, :wanted]
 
     def _spare(self) -> int:
         """Nodes to make room for beyond this step's: those of the steps before the next look."""
@@ -230,4 +245,4 @@ def _greedy_search(tree: TokenTree, plan: SearchPlan) -> torch.Tensor:
     return result[:, : int(lengths.max())]
 
 
-__all__ = ["search"]
+__all__ = ["search", "search_scored"]

@@ -40,6 +40,7 @@ from modeling_lpmc.modeling_lpmc import LpmcForConditionalGeneration
 from modeling_lpmc.processing_lpmc import LpmcProcessor
 from modeling_lpmc.selection import find_audio
 from modeling_lpmc.shipped import model_source
+from modeling_lpmc.track_captions import HOUSE, STYLES, Hypothesis, TrackTag, Window, describe_windows
 
 BATCH_SIZE = 8  # windows; on 2 cores 0.89 s a window against 2.95 s one by one (the released sizes, 5 beams)
 TIME_DIGITS = 3  # times are seconds, kept to the millisecond; one sample at 16 kHz is 0.06 ms
@@ -57,6 +58,7 @@ __all__ = [
     "FailedFile",
     "TrackCaption",
     "TrackTag",
+    "caption_of_windows",
     "find_audio",
     "track_caption",
 ]
@@ -72,18 +74,6 @@ class CaptionSegment:
     start: float
     end: float
     text: str
-
-
-@dataclass(frozen=True)
-class TrackTag:
-    """A claim about the whole track, such as ("piano", "instrument").
-
-    `confidence`, in [0, 1], is the share of its seconds whose captions say so.
-    """
-
-    name: str
-    category: str
-    confidence: float
 
 
 @dataclass(frozen=True)
@@ -165,14 +155,21 @@ class _OpenTrack:
     duration: float
     bounds: list[tuple[float, float]]
     facts: Descriptors | None
-    texts: list[str] = field(default_factory=list)
+    style: str
+    heard: list[tuple[Hypothesis, ...]] = field(default_factory=list)  # by window
 
     def result(self) -> TrackCaption:
-        segments = tuple(
-            CaptionSegment(start, end, text) for (start, end), text in zip(self.bounds, self.texts, strict=True)
-        )
-        duration = round(self.duration, TIME_DIGITS)
-        return TrackCaption(str(self.path), duration, segments, track_caption(segments), self.facts)
+        windows = [Window(*bounds, heard) for bounds, heard in zip(self.bounds, self.heard, strict=True)]
+        return caption_of_windows(str(self.path), self.duration, windows, facts=self.facts, style=self.style)
+
+
+def caption_of_windows(
+    path: str, duration: float, windows: Sequence[Window], *, facts: Descriptors | None = None, style: str = HOUSE
+) -> TrackCaption:
+    """The result for a file of `duration` seconds, from what was heard in its windows; see `describe_windows`."""
+    whole = describe_windows(windows, style=style)
+    segments = tuple(CaptionSegment(window.start, window.end, window.text) for window in windows)
+    return TrackCaption(path, round(duration, TIME_DIGITS), segments, whole.caption, facts, whole.tags, whole.notes)
 
 
 class Captioner:
@@ -271,10 +268,10 @@ class Captioner:
         """Whether the model says of itself that it only demonstrates the software."""
         return bool(getattr(self.model.config, "demonstration", False))
 
-    def iter_segments(
+    def iter_windows(
         self, clip: AudioClip, *, batch_size: int = BATCH_SIZE, num_beams: int | None = None
-    ) -> Iterator[CaptionSegment]:
-        """Caption `clip` window by window, `batch_size` at a time, as they are done.
+    ) -> Iterator[Window]:
+        """Caption `clip` window by window, `batch_size` at a time, as they are done; see `caption_of_windows`.
 
         `num_beams` defaults to the model's generation config. Raises `AudioError` if the clip is silent.
         """
@@ -282,9 +279,16 @@ class Captioner:
         bounds = self._bounds(clip)
         for first in range(0, len(bounds), batch_size):
             part = bounds[first : first + batch_size]
-            texts = self._caption_windows([clip.samples[start:end] for start, end in part], num_beams)
-            for (start, end), text in zip(part, texts, strict=True):
-                yield CaptionSegment(*self._seconds(start, end), text)
+            heard = self._caption_windows([clip.samples[start:end] for start, end in part], num_beams)
+            for (start, end), found in zip(part, heard, strict=True):
+                yield Window(*self._seconds(start, end), found)
+
+    def iter_segments(
+        self, clip: AudioClip, *, batch_size: int = BATCH_SIZE, num_beams: int | None = None
+    ) -> Iterator[CaptionSegment]:
+        """The best caption of each window; see `iter_windows`."""
+        for window in self.iter_windows(clip, batch_size=batch_size, num_beams=num_beams):
+            yield CaptionSegment(window.start, window.end, window.text)
 
     def caption_clip(
         self, clip: AudioClip, *, batch_size: int = BATCH_SIZE, num_beams: int | None = None
@@ -299,12 +303,13 @@ class Captioner:
         batch_size: int = BATCH_SIZE,
         num_beams: int | None = None,
         facts: bool = False,
+        style: str = HOUSE,
         progress: Callable[[Path, int, int], None] | None = None,
     ) -> Iterator[TrackCaption | FailedFile]:
         """Caption files one after the other, in their order; a file that cannot be read gives a `FailedFile`.
 
         Windows of several files fill a batch together. One batch and at most ten minutes of a file are held at a time.
-        With `facts` tempo, key and loudness are measured too.
+        With `facts` tempo, key and loudness are measured too. `style`: see `describe_windows`.
         `progress(path, done, total)` is told after each batch how many windows of a file are done.
 
         A file is decoded to its end before its first window is captioned, so that one that breaks off fails as a whole;
@@ -312,6 +317,8 @@ class Captioner:
         """
         if batch_size < 1:
             raise UsageError("batch size", f"is {batch_size}", "give at least 1")
+        if style not in STYLES:
+            raise UsageError(f"style {style!r}", "is unknown", f"use {' or '.join(STYLES)}")
         waiting: deque[_OpenTrack | FailedFile] = deque()
         batch: list[tuple[_OpenTrack, np.ndarray]] = []
 
@@ -319,19 +326,19 @@ class Captioner:
             texts = self._caption_windows([window for _, window in batch], num_beams)
             touched: dict[int, _OpenTrack] = {}
             for (track, _), text in zip(batch, texts, strict=True):
-                track.texts.append(text)
+                track.heard.append(text)
                 touched[id(track)] = track
             batch.clear()
             if progress:
                 for track in touched.values():
-                    progress(track.path, len(track.texts), len(track.bounds))
+                    progress(track.path, len(track.heard), len(track.bounds))
 
         def finished() -> Iterator[TrackCaption | FailedFile]:
             while waiting:
                 first = waiting[0]
                 if isinstance(first, FailedFile):
                     yield first
-                elif len(first.texts) == len(first.bounds):
+                elif len(first.heard) == len(first.bounds):
                     yield first.result()
                 else:
                     return
@@ -340,7 +347,7 @@ class Captioner:
         for path in map(Path, paths):
             track = None
             try:
-                track, windows = self._open(path, facts)
+                track, windows = self._open(path, facts, style)
                 waiting.append(track)
                 for window in windows:
                     batch.append((track, window))
@@ -357,14 +364,14 @@ class Captioner:
             run()
         yield from finished()
 
-    def _open(self, path: Path, facts: bool) -> tuple[_OpenTrack, Iterator[np.ndarray]]:
+    def _open(self, path: Path, facts: bool, style: str) -> tuple[_OpenTrack, Iterator[np.ndarray]]:
         """A record of the file and its windows. Raises `AudioError`, as taking a window may."""
         sound = open_track(path, self.sampling_rate)
         check_has_sound(sound, path)
         bounds = self.processor.feature_extractor.chunk_bounds(sound.num_samples)
         with errors_of_the_project():
             measured = describe_track(sound) if facts else None
-        track = _OpenTrack(path, sound.duration, [self._seconds(*bound) for bound in bounds], measured)
+        track = _OpenTrack(path, sound.duration, [self._seconds(*bound) for bound in bounds], measured, style)
         return track, track_windows(sound, bounds)
 
     def _bounds(self, clip: AudioClip) -> list[tuple[int, int]]:
@@ -375,21 +382,20 @@ class Captioner:
     def _seconds(self, start: int, end: int) -> tuple[float, float]:
         return round(start / self.sampling_rate, TIME_DIGITS), round(end / self.sampling_rate, TIME_DIGITS)
 
-    def _caption_windows(self, windows: Sequence[np.ndarray], num_beams: int | None) -> list[str]:
-        """One text a window; windows (samples,) are padded by the extractor, which the model expects as silence.
+    def _caption_windows(self, windows: Sequence[np.ndarray], num_beams: int | None) -> list[tuple[Hypothesis, ...]]:
+        """The captions of each window, best first, each once.
+
+        Windows (samples,) are padded by the extractor, which the model expects as silence.
 
         An offset of the recorder is taken out here, before the padding: the extractor hears what it is given.
         """
         if num_beams is not None and num_beams < 1:
             raise UsageError("number of beams", f"is {num_beams}", "give at least 1")
         windows = [without_offset(window, self.sampling_rate) for window in windows]
-        texts = [SILENCE_TEXT] * len(windows)
+        found: list[tuple[Hypothesis, ...]] = [(Hypothesis(SILENCE_TEXT, 1.0),)] * len(windows)
         heard = [number for number, window in enumerate(windows) if has_sound(window)]
         if not heard:
-            return texts
-        options: dict[str, Any] = {} if num_beams is None else {"num_beams": num_beams}
-        if num_beams == 1:
-            options["early_stopping"] = False  # a rule for beams; the library warns about it otherwise
+            return found
         try:
             inputs = self.processor.feature_extractor(
                 [windows[number] for number in heard],
@@ -398,14 +404,20 @@ class Captioner:
                 device=self.device,
             )
             with torch.inference_mode():
-                ids = self.model.generate(input_features=inputs["input_features"], **options)
+                ids, shares = self.model.candidates(inputs["input_features"], num_beams)
         except torch.OutOfMemoryError as error:
             raise ModelError(
                 self.device, f"has not enough memory for {len(heard)} windows at once", "use a smaller --batch-size"
             ) from error
-        for number, text in zip(heard, self.processor.batch_decode(ids), strict=True):
-            texts[number] = " ".join(text.split())
-        return texts
+        texts = [" ".join(text.split()) for text in self.processor.batch_decode(ids.flatten(0, 1))]
+        beams = ids.shape[1]
+        for place, number in enumerate(heard):
+            belief: dict[str, float] = {}
+            for text, share in zip(texts[place * beams :][:beams], shares[place].tolist(), strict=True):
+                belief[text] = belief.get(text, 0.0) + share
+            # To a thousandth, as the company of other windows in a batch changes the last digits of float32.
+            found[number] = tuple(Hypothesis(text, round(share, 3)) for text, share in belief.items())
+        return found
 
 
 def _device(name: str | None) -> torch.device:

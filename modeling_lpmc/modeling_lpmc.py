@@ -26,7 +26,7 @@ from transformers.models.bart.modeling_bart import (
     shift_tokens_right,
 )
 
-from .beam_search_lpmc import search
+from .beam_search_lpmc import search, search_scored
 from .configuration_lpmc import LpmcConfig
 from .decoding_lpmc import PRECISIONS, decoder_weights, forget_decoder_weights
 from .layers_lpmc import LpmcConvStem, LpmcHead, LpmcLogMel
@@ -378,6 +378,43 @@ class LpmcForConditionalGeneration(LpmcSavingMixin, LpmcPreTrainedModel, Generat
             encoded = self.model.encoder(**encoder_inputs, return_dict=True)
         weights = decoder_weights(self, self.decoding_precision)
         return search(weights, encoded[0], settings, compiled=self.decoding_compiled)
+
+    @torch.no_grad()
+    def candidates(
+        self, input_features: torch.Tensor, num_beams: int | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """All captions that a beam search ends with, best first, as `generate` would give them, and how sure it is.
+
+        Args:
+            input_features: (clips, mel, frames) in dB.
+            num_beams: beams of the search and captions of a clip; by default those of the generation config.
+
+        Returns:
+            ids (clips, num_beams, tokens) as those of `generate`, and shares (clips, num_beams) in [0, 1], float32:
+            the probability of each caption among those of its clip. A search with one beam has one caption, of share 1.
+        """
+        beams = int(num_beams or self.generation_config.num_beams or 1)
+        asked: dict[str, Any] = {"num_beams": beams, "num_return_sequences": beams}
+        if beams == 1:
+            ids = self.generate(input_features=input_features, num_beams=1, early_stopping=False)
+            return ids[:, None], torch.ones(len(ids), 1)
+        plan = plan_search(self, None, None, {"input_features": input_features, **asked}) if self.own_search else None
+        if plan is None:
+            found = self.generate(
+                input_features=input_features, return_dict_in_generate=True, output_scores=True, **asked
+            )
+            ids, scores = found.sequences, found.sequences_scores
+        else:
+            settings, encoder_inputs = plan
+            encoded = self.model.encoder(**encoder_inputs, return_dict=True)
+            weights = decoder_weights(self, self.decoding_precision)
+            ids, scores = search_scored(weights, encoded[0], settings, compiled=self.decoding_compiled)
+        ids, scores = ids.view(-1, beams, ids.shape[-1]), scores.float().view(-1, beams).cpu()
+        # A score is a sum over the length (the start token apart) to a power; padding is counted by no caption.
+        pad, start = self.config.pad_token_id, 1
+        lengths = (ids[:, :, start:] != pad).sum(-1).clamp(min=1).float().cpu()
+        penalty = 1.0 if self.generation_config.length_penalty is None else self.generation_config.length_penalty
+        return ids, (scores * lengths**penalty).softmax(-1)
 
     def set_decoding(self, precision: str = "native", *, compiled: bool = False) -> None:
         """Choose how `generate` computes the decoder.

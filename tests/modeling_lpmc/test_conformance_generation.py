@@ -409,3 +409,34 @@ def test_scores_of_beams_are_the_log_probabilities_of_their_tokens(captioner: Lp
         free = [place for place in range(1, length) if place != 18]  # forced ones score 0
         expected = chosen[clip, free].sum() / length
         assert found.sequences_scores[clip].item() == pytest.approx(expected.item(), abs=1e-4)
+
+
+@pytest.mark.parametrize("settings", [{}, {"length_penalty": 2.0}, {"length_penalty": 0.0}])
+@pytest.mark.parametrize("beams", [1, 2, 5])
+def test_candidates_are_the_library_s_hypotheses_with_its_probabilities(beams: int, settings: dict[str, float]) -> None:
+    model, audio = ending_model(), features(3)
+    for name, value in settings.items():
+        setattr(model.generation_config, name, value)
+    ids, shares = model.candidates(audio, beams)
+    assert ids.shape[:2] == shares.shape == (3, beams)
+    torch.testing.assert_close(shares.sum(1), torch.ones(3))
+    if beams == 1:
+        assert torch.equal(ids[:, 0], model.generate(audio, num_beams=1, early_stopping=False))
+        return
+    twin = with_library_generation(model)
+    twin.own_search = False
+    asked = {"num_beams": beams, "num_return_sequences": beams}
+    found = twin.generate(audio, return_dict_in_generate=True, output_scores=True, **asked)
+    assert torch.equal(ids.flatten(0, 1), found.sequences)
+    pad = model.config.pad_token_id
+    for clip in range(3):
+        rows = slice(clip * beams, (clip + 1) * beams)
+        lengths = [len([i for i in row.tolist()[1:] if i != pad]) for row in found.sequences[rows]]
+        penalty = settings.get("length_penalty", 1.0)
+        sums = torch.tensor(
+            [s * n**penalty for s, n in zip(found.sequences_scores[rows].tolist(), lengths, strict=True)]
+        )
+        torch.testing.assert_close(shares[clip], sums.softmax(0), rtol=1e-3, atol=1e-4)
+    slow, other = twin.candidates(audio, beams)
+    assert torch.equal(slow, ids)
+    torch.testing.assert_close(other, shares, rtol=1e-3, atol=1e-4)
