@@ -331,6 +331,29 @@ def demo(
         launch(model, port=port)
 
 
+@app.command()
+def space(
+    repo: Annotated[str, typer.Option("--repo", help="ORG/NAME of the Space.")],
+    model: Annotated[
+        str | None, typer.Option("--model", help="Its model: a directory, which goes along, or a Hub id.")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="Make a new Space private.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the files; nothing leaves this machine.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Publish the Gradio page as a Space of the Hub."""
+    with extra_needed("space"):
+        from space.publish import bundle, publish_space
+
+    if dry_run:
+        files = sorted(bundle(model))
+        emit({"files": files}, as_json, lambda: print("\n".join(files)))
+        return
+    published = publish_space(repo, model=model, private=private)
+    found = {"url": published.url, "revision": published.revision, "files": list(published.files)}
+    emit(found, as_json, lambda: print(f"{published.url}: {len(published.files)} files"))
+
+
 def main() -> None:
     """Entry point of the console script."""
     # Threads that spin while they wait make torch five times slower on a machine that does anything else.

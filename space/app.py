@@ -23,8 +23,10 @@ import gradio as gr
 
 from lpmc_errors import LpmcError, UsageError
 from modeling_lpmc.audio import check_has_sound, load_audio
-from modeling_lpmc.captioner import TIME_DIGITS, Captioner, CaptionSegment, TrackCaption, track_caption
-from modeling_lpmc.shipped import SHIPPED
+from modeling_lpmc.captioner import Captioner, CaptionSegment, caption_of_windows
+from modeling_lpmc.descriptors import describe
+from modeling_lpmc.shipped import model_of_page
+from modeling_lpmc.track_captions import Window
 
 MAX_MINUTES = 10  # of audio in one request; longer tracks are work for `lpmc caption`
 MAX_FILE_SIZE = "100mb"  # 10 minutes of CD-quality stereo WAV
@@ -108,15 +110,17 @@ class CaptionPage:
             )
         name = Path(audio).name
         segments: list[CaptionSegment] = []
+        windows: list[Window] = []
         try:
             clip = load_audio(audio, self.captioner.sampling_rate, max_seconds=MAX_MINUTES * 60)
             check_has_sound(clip, name)
-            for segment in self.captioner.iter_segments(clip, batch_size=WINDOWS_AT_ONCE):
-                segments.append(segment)
+            for window in self.captioner.iter_windows(clip, batch_size=WINDOWS_AT_ONCE):
+                windows.append(window)
+                segments.append(CaptionSegment(window.start, window.end, window.text))
                 yield table(segments), "", gr.update(value=None, interactive=False)
         except LpmcError as error:
             raise gr.Error(message_for_users(error), duration=TOAST_SECONDS, print_exception=False) from error
-        result = TrackCaption(name, round(clip.duration, TIME_DIGITS), tuple(segments), track_caption(segments))
+        result = caption_of_windows(name, clip.duration, windows, facts=describe(clip.samples, clip.sampling_rate))
         with TemporaryDirectory() as folder:  # gradio copies the file to its cache while the generator waits
             file = Path(folder, f"{Path(name).stem}.captions.json")
             file.write_text(json.dumps(result.to_dict(), ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
@@ -230,8 +234,8 @@ def launch(
 
 
 def main() -> None:
-    """Start as a Space does: the model's name stands in the environment."""
-    model = os.environ.get("LPMC_MODEL") or SHIPPED
+    """Start as a Space does: the model's name stands in the environment, or beside this file."""
+    model = os.environ.get("LPMC_MODEL") or model_of_page(Path(__file__).parent)
     try:
         launch(model, revision=os.environ.get("LPMC_MODEL_REVISION") or None)
     except LpmcError as error:

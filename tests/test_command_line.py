@@ -38,6 +38,7 @@ COMMANDS = [
     "push-metric",
     "audio-dependence",
     "demo",
+    "space",
     "ratings",
 ]
 README = Path(__file__).resolve().parent.parent / "README.md"

@@ -72,7 +72,8 @@ def test_the_api_gives_rows_track_caption_and_json_with_real_seconds(client, tmp
     ]
     assert caption == CAPTIONS["low"]
     assert Path(_downloaded(file)).name == "song.captions.json"
-    assert json.loads(Path(_downloaded(file)).read_text()) == {
+    told = json.loads(Path(_downloaded(file)).read_text())
+    assert told == {
         "path": "song.flac",
         "duration": 29.95,
         "segments": [
@@ -81,7 +82,12 @@ def test_the_api_gives_rows_track_caption_and_json_with_real_seconds(client, tmp
             {"start": 19.95, "end": 29.95, "text": CAPTIONS["noise"]},
         ],
         "caption": CAPTIONS["low"],
+        "tags": told["tags"],
+        "notes": [],
+        "facts": told["facts"],
     }
+    assert {tag["name"]: tag["confidence"] for tag in told["tags"]}["bass"] > 0.6
+    assert set(told["facts"]) == {"bpm", "bpm_confidence", "key", "key_confidence", "loudness_lufs"}
 
 
 def _downloaded(file):
