@@ -279,6 +279,20 @@ def test_what_was_measured_stands_where_the_formats_have_a_place_for_it(
         assert {row["path"]: row["key"] for row in csv.DictReader(file)}["beat.wav"] == ""
 
 
+def test_the_style_reaches_the_caption_and_an_unknown_one_is_refused(songs: Path, captioner: Captioner) -> None:
+    given: list[Any] = []
+
+    class Noting:
+        def caption_files(self, paths: Sequence[Path], **options: Any) -> Iterator[Any]:
+            given.append(options["style"])
+            return captioner.caption_files(paths, **options)
+
+    run(songs, "acestep", captioner, load=Noting, style="raw")
+    assert given == ["raw"]
+    with pytest.raises(UsageError, match="style 'odd': is unknown; use house or raw"):
+        list(captioner.caption_files([], style="odd"))
+
+
 def test_two_tracks_that_would_share_a_file_are_named(songs: Path, captioner: Captioner) -> None:
     write_track(songs / "high.wav", [("low", 10.0)])
     with pytest.raises(UsageError, match=r"would hold the caption of two files, .*high\.flac and .*high\.wav"):
