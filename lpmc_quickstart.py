@@ -39,7 +39,7 @@ DEMONSTRATION = (
     "works, and its captions of real recordings are not to be trusted."
 )
 OF_THE_SHIPPED_MODEL = (
-    "lpmc_mini learned from synthetic clips alone. It is right about half of what it says of clips like these; of real "
+    "lpmc_mini learned from synthetic clips alone. Less than half of what it says of clips like these is true; of real "
     "recordings it may be wrong altogether, and it has never heard a voice."
 )
 Bar = Callable[[str], AbstractContextManager[Callable[..., None]]]
