@@ -83,7 +83,7 @@ class _BeamSearch:
         self.ancestors = torch.zeros(clips, n, 0, dtype=torch.bool, device=device)
         self.result = self.ended_tokens[:, : plan.num_return_sequences].clone()
         self.result_lengths = self.ended_lengths[:, : plan.num_return_sequences].clone()
-        self.result_scores = self.ended_scores[:, : plan.num_return_sequences].clone()
+        self.result_scores = torch.full((clips, plan.num_return_sequences), NEVER, dtype=torch.float32, device=device)
 
     def run(self) -> torch.Tensor:
         """Search to the end; ids (clips * num_return_sequences, tokens)."""
@@ -189,7 +189,7 @@ class _BeamSearch:
         wanted = self.plan.num_return_sequences
         self.result[self.clips[rows]] = self.ended_tokens[rows, :wanted]
         self.result_lengths[self.clips[rows]] = self.ended_lengths[rows, :wanted]
-        self.result_scores[self.clips[rows]] = self.ended_scores[rows, :wanted]
+        self.result_scores[self.clips[rows]] = self.ended_scores[rows, :wanted].float()
 
     def _spare(self) -> int:
         """Nodes to make room for beyond this step's: those of the steps before the next look."""

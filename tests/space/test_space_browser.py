@@ -119,7 +119,7 @@ def test_a_real_recording_gets_a_row_for_each_ten_seconds_and_a_caption(visit, r
 
     assert [row[:2] for row in visit.rows()] == times
     assert all(text in CAPTIONS.values() for _, _, text in visit.rows())
-    assert caption in {text for _, _, text in visit.rows()}
+    assert caption.startswith(tuple(text for _, _, text in visit.rows()))  # and perhaps what else is heard
 
 
 def test_a_synthesised_track_is_described_as_what_it_is_and_can_be_downloaded(visit, tmp_path):
@@ -134,7 +134,7 @@ def test_a_synthesised_track_is_described_as_what_it_is_and_can_be_downloaded(vi
         ["0:10", "0:20", CAPTIONS["low"]],
         ["0:14.50", "0:24.50", CAPTIONS["low"]],
     ]
-    assert caption == CAPTIONS["low"]
+    assert caption.startswith(CAPTIONS["low"])
     with visit.page.expect_download(timeout=PATIENCE) as download:
         visit.page.click("#download")
     assert download.value.suggested_filename == "three parts.captions.json"
